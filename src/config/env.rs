@@ -1,0 +1,498 @@
+//! The environment: every variable's name, type, default and meaning in one table, and the only
+//! code that reads them.
+//!
+//! [`VARIABLES`] is the source of the README's table; a test holds the two together, and another
+//! checks that every variable in it is really read.
+
+#![allow(clippy::disallowed_methods, reason = "this module is the one reader of the environment")]
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use super::units::{ByteSize, parse_duration};
+use super::{CaptureConfig, Config, Database, PipelineConfig, Roots, Secret};
+use crate::model::Timestamp;
+
+/// One variable.
+#[derive(Debug, Clone, Copy)]
+pub struct EnvVar {
+    /// Its name.
+    pub name: &'static str,
+    /// What it accepts.
+    pub accepts: &'static str,
+    /// What holds when it is absent.
+    pub default: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+macro_rules! variables {
+    ($($name:ident: $accepts:literal, $default:literal, $doc:literal;)*) => {
+        /// Every variable that is read, in the order the README prints them.
+        pub const VARIABLES: &[EnvVar] = &[
+            $(EnvVar { name: stringify!($name), accepts: $accepts, default: $default, doc: $doc },)*
+        ];
+    };
+}
+
+variables! {
+    ACTIVITY_DB: "`stdout`, `off`, `clickhouse://USER:PASSWORD@HOST:8123/DATABASE`, `http://..`, `https://..`", "`stdout`", "Where activities go. `off` captures nothing.";
+    ACTIVITY_USER: "text", "from `ACTIVITY_DB`, else `default`", "ClickHouse user.";
+    ACTIVITY_PASSWORD: "text", "from `ACTIVITY_DB`, else empty", "ClickHouse password, sent in a header and never printed.";
+    ACTIVITY_INSECURE: "`true`, `false`", "`false`", "Lets a password travel unencrypted to another host.";
+    ACTIVITY_MIGRATE: "`true`, `false`", "`true`", "Whether `init` creates and upgrades the tables. With `false` it only checks them.";
+    ACTIVITY_RETENTION: "whole days such as `90d`, or `forever`", "`forever`", "Age at which rows are deleted. Set when the tables are created or upgraded.";
+    ACTIVITY_SAMPLE: "`all`, `off`, or rules `errors`, `slow>DURATION`, `rate=NUMBER`, comma-separated", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here.";
+    ACTIVITY_ROOTS: "`request`, `all`", "`request`", "Which parentless spans begin an activity: requests, or all.";
+    ACTIVITY_FILTER: "directives such as `info,my_crate=debug`", "`info`", "Which child spans and events are recorded. A request's root is recognised whatever its level.";
+    OTEL_SERVICE_NAME: "text", "the executable's name", "Name of this service: column `service`.";
+    ACTIVITY_HOST: "text", "the system's host name", "Column `host`.";
+    ACTIVITY_SITE_VERSION: "RFC 3339 time, or seconds since 1970", "the same variable at build time, else when the executable was built", "When this deploy was built: column `site_version`.";
+    ACTIVITY_SITE_REVISION: "text", "empty", "Revision of this deploy, such as a commit: column `site_revision`.";
+    ACTIVITY_QUEUE_ROWS: "number, at least 1", "`65536`", "Activities waiting at most. Beyond it the newest are dropped and counted.";
+    ACTIVITY_QUEUE_BYTES: "size, at least `1B`", "`64MiB`", "Memory of waiting activities at most. Beyond it the newest are dropped and counted.";
+    ACTIVITY_BATCH_ROWS: "number, 1 to 100000", "`20000`", "Rows in one insert at most.";
+    ACTIVITY_BATCH_BYTES: "size, `1B` to `32MiB`", "`16MiB`", "Size of one insert at most.";
+    ACTIVITY_BATCH_INTERVAL: "duration", "`1s`", "Longest wait of an activity for its batch to fill.";
+    ACTIVITY_TIMEOUT: "duration, at least `1ms`", "`30s`", "Longest time one insert may take.";
+    ACTIVITY_SHUTDOWN_TIMEOUT: "duration", "`5s`", "Longest time the guard waits for delivery when the process ends.";
+    ACTIVITY_MAX_SPANS: "number, 1 to 65535", "`1000`", "Spans recorded per activity.";
+    ACTIVITY_MAX_EVENTS: "number", "`1000`", "Events recorded per activity.";
+    ACTIVITY_MAX_FIELDS: "number", "`4096`", "Fields recorded per activity.";
+    ACTIVITY_MAX_FIELD_BYTES: "size", "`8KiB`", "Size of one field; the rest is cut.";
+    ACTIVITY_MAX_ROW_BYTES: "size", "`256KiB`", "Size of all fields of one activity.";
+    ACTIVITY_MAX_DEPTH: "number, at least 1", "`64`", "Nesting recorded.";
+    ACTIVITY_MAX_IN_FLIGHT: "number, at least 1", "`10000`", "Requests captured at one time.";
+    ACTIVITY_MAX_LIFETIME: "duration, at least `1ms`", "`10m`", "Age at which an unfinished request is sent as abandoned.";
+}
+
+/// A variable's value cannot be used.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    name: &'static str,
+    value: Option<String>,
+    problem: String,
+}
+
+impl ConfigError {
+    /// The variable.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name
+    }
+
+    pub(crate) fn without_value(name: &'static str, problem: impl Into<String>) -> Self {
+        Self { name, value: None, problem: problem.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value:?}: {}", self.name, self.problem),
+            None => write!(f, "{}: {}", self.name, self.problem),
+        }
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Config {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] that names the first variable whose value cannot be used.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_lookup(|name| match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => Err("is not UTF-8".to_owned()),
+        })
+    }
+
+    /// Reads variables through `lookup`, which gives a variable's value, `None` where it is
+    /// absent, or what is wrong with it. An empty value counts as absent.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] that names the first variable whose value cannot be used.
+    ///
+    /// ```
+    /// use tracing_activity::Config;
+    /// let error = Config::from_lookup(|name| Ok((name == "ACTIVITY_TIMEOUT").then(|| "5".into())))
+    ///     .unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "ACTIVITY_TIMEOUT=\"5\": expected a length of time with its unit, such as 500ms, 30s or 10m"
+    /// );
+    /// ```
+    pub fn from_lookup(
+        lookup: impl Fn(&str) -> Result<Option<String>, String>,
+    ) -> Result<Self, ConfigError> {
+        let read = Reader { lookup };
+        let default = Self::default();
+        let sampled = read.parsed("ACTIVITY_SAMPLE", FromStr::from_str)?;
+        Ok(Self {
+            database: read.database()?,
+            service: read.text("OTEL_SERVICE_NAME")?.unwrap_or(default.service),
+            host: read.text("ACTIVITY_HOST")?.unwrap_or(default.host),
+            site_version: read
+                .parsed("ACTIVITY_SITE_VERSION", parse_site_version)?
+                .unwrap_or(default.site_version),
+            site_revision: read.text("ACTIVITY_SITE_REVISION")?.unwrap_or_default(),
+            sample: sampled.unwrap_or(default.sample),
+            capture: read.capture(default.capture)?,
+            pipeline: read.pipeline(default.pipeline)?,
+        })
+    }
+}
+
+/// Names of variables that begin with `ACTIVITY_` and that nothing reads: most likely typos.
+#[must_use]
+pub fn unknown_variables() -> Vec<String> {
+    std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("ACTIVITY_") && !name.starts_with("ACTIVITY_TEST_"))
+        .filter(|name| {
+            name != "ACTIVITY_ENGINE_DIR" && VARIABLES.iter().all(|var| var.name != name)
+        })
+        .collect()
+}
+
+/// The table of variables in Markdown.
+#[must_use]
+pub fn markdown_table() -> String {
+    let mut out = String::from("| variable | accepts | default | meaning |\n|---|---|---|---|\n");
+    for var in VARIABLES {
+        let accepts = var.accepts.replace('|', "\\|");
+        let _ = writeln!(out, "| `{}` | {accepts} | {} | {} |", var.name, var.default, var.doc);
+    }
+    out
+}
+
+struct Reader<F> {
+    lookup: F,
+}
+
+impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
+    fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        debug_assert!(VARIABLES.iter().any(|var| var.name == name), "{name} is not in the table");
+        match (self.lookup)(name) {
+            Ok(value) => Ok(value.filter(|value| !value.is_empty())),
+            Err(problem) => Err(ConfigError::without_value(name, problem)),
+        }
+    }
+
+    fn parsed<T, E: fmt::Display>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.text(name)? else { return Ok(None) };
+        match parse(&value) {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(problem) => {
+                let problem = problem.to_string();
+                let problem = if problem.contains("expected") {
+                    problem
+                } else {
+                    format!("expected {problem}")
+                };
+                Err(ConfigError { name, value: Some(value), problem })
+            }
+        }
+    }
+
+    fn number(
+        &self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<Option<usize>, ConfigError> {
+        self.parsed(name, |text| {
+            text.trim().parse().ok().filter(|it| range.contains(it)).ok_or_else(|| {
+                match *range.end() {
+                    usize::MAX => format!("a number, at least {}", range.start()),
+                    end => format!("a number from {} to {end}", range.start()),
+                }
+            })
+        })
+    }
+
+    fn size(
+        &self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<Option<usize>, ConfigError> {
+        self.parsed(name, |text| {
+            let ByteSize(bytes) = text.parse::<ByteSize>().map_err(str::to_owned)?;
+            if range.contains(&bytes) {
+                return Ok(bytes);
+            }
+            Err(match *range.end() {
+                usize::MAX => format!("at least {}", ByteSize(*range.start())),
+                end => format!("{} to {}", ByteSize(*range.start()), ByteSize(end)),
+            })
+        })
+    }
+
+    fn duration(
+        &self,
+        name: &'static str,
+        least: Duration,
+    ) -> Result<Option<Duration>, ConfigError> {
+        self.parsed(name, |text| {
+            let duration = parse_duration(text).map_err(str::to_owned)?;
+            if duration < least {
+                return Err(format!("at least {}", humantime::format_duration(least)));
+            }
+            Ok(duration)
+        })
+    }
+
+    fn switch(&self, name: &'static str) -> Result<Option<bool>, ConfigError> {
+        self.parsed(name, |text| match text.trim() {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err("true or false"),
+        })
+    }
+
+    fn database(&self) -> Result<Database, ConfigError> {
+        const NAME: &str = "ACTIVITY_DB";
+        let mut database = match self.text(NAME)? {
+            // The address may hold a password, so the error does not repeat it.
+            Some(text) => text
+                .parse::<Database>()
+                .map_err(|problem| ConfigError::without_value(NAME, problem))?,
+            None => Database::default(),
+        };
+        let user = self.text("ACTIVITY_USER")?;
+        let password = self.text("ACTIVITY_PASSWORD")?;
+        let insecure = self.switch("ACTIVITY_INSECURE")?.unwrap_or(false);
+        let migrate = self.switch("ACTIVITY_MIGRATE")?.unwrap_or(true);
+        let retention = self.parsed("ACTIVITY_RETENTION", parse_retention)?.flatten();
+        if let Database::ClickHouse(clickhouse) = &mut database {
+            clickhouse.user = user.unwrap_or(std::mem::take(&mut clickhouse.user));
+            if let Some(password) = password {
+                clickhouse.password = Secret::new(password);
+            }
+            clickhouse.insecure = insecure;
+            clickhouse.migrate = migrate;
+            clickhouse.retention = retention;
+            if !clickhouse.password.expose().is_empty() && !clickhouse.is_private() && !insecure {
+                return Err(ConfigError::without_value(
+                    NAME,
+                    "the password would travel unencrypted to another host; use https://, or set ACTIVITY_INSECURE=true",
+                ));
+            }
+        }
+        Ok(database)
+    }
+
+    fn capture(&self, default: CaptureConfig) -> Result<CaptureConfig, ConfigError> {
+        let roots = self.parsed("ACTIVITY_ROOTS", |text| match text {
+            "request" => Ok(Roots::Request),
+            "all" => Ok(Roots::All),
+            _ => Err("request or all"),
+        })?;
+        Ok(CaptureConfig {
+            roots: roots.unwrap_or(default.roots),
+            filter: self.parsed("ACTIVITY_FILTER", FromStr::from_str)?.unwrap_or(default.filter),
+            max_spans: self.number("ACTIVITY_MAX_SPANS", 1..=65_535)?.unwrap_or(default.max_spans),
+            max_events: self
+                .number("ACTIVITY_MAX_EVENTS", 0..=1_000_000)?
+                .unwrap_or(default.max_events),
+            max_fields: self
+                .number("ACTIVITY_MAX_FIELDS", 0..=1_000_000)?
+                .unwrap_or(default.max_fields),
+            max_field_bytes: self
+                .size("ACTIVITY_MAX_FIELD_BYTES", 0..=1 << 30)?
+                .unwrap_or(default.max_field_bytes),
+            max_row_bytes: self
+                .size("ACTIVITY_MAX_ROW_BYTES", 0..=1 << 30)?
+                .unwrap_or(default.max_row_bytes),
+            max_depth: self.number("ACTIVITY_MAX_DEPTH", 1..=65_535)?.unwrap_or(default.max_depth),
+            max_in_flight: self
+                .number("ACTIVITY_MAX_IN_FLIGHT", 1..=usize::MAX)?
+                .unwrap_or(default.max_in_flight),
+            max_lifetime: self
+                .duration("ACTIVITY_MAX_LIFETIME", MILLISECOND)?
+                .unwrap_or(default.max_lifetime),
+        })
+    }
+
+    fn pipeline(&self, default: PipelineConfig) -> Result<PipelineConfig, ConfigError> {
+        Ok(PipelineConfig {
+            queue_rows: self
+                .number("ACTIVITY_QUEUE_ROWS", 1..=1 << 24)?
+                .unwrap_or(default.queue_rows),
+            queue_bytes: self
+                .size("ACTIVITY_QUEUE_BYTES", 1..=usize::MAX)?
+                .unwrap_or(default.queue_bytes),
+            batch_rows: self
+                .number("ACTIVITY_BATCH_ROWS", 1..=100_000)?
+                .unwrap_or(default.batch_rows),
+            batch_bytes: self
+                .size("ACTIVITY_BATCH_BYTES", 1..=32 << 20)?
+                .unwrap_or(default.batch_bytes),
+            batch_interval: self
+                .duration("ACTIVITY_BATCH_INTERVAL", Duration::ZERO)?
+                .unwrap_or(default.batch_interval),
+            timeout: self.duration("ACTIVITY_TIMEOUT", MILLISECOND)?.unwrap_or(default.timeout),
+            shutdown_timeout: self
+                .duration("ACTIVITY_SHUTDOWN_TIMEOUT", Duration::ZERO)?
+                .unwrap_or(default.shutdown_timeout),
+        })
+    }
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn parse_retention(text: &str) -> Result<Option<Duration>, &'static str> {
+    const ACCEPTED: &str = "whole days such as 90d, or forever";
+    const DAY: u64 = 86_400;
+    if text == "forever" {
+        return Ok(None);
+    }
+    let age = parse_duration(text).map_err(|_| ACCEPTED)?;
+    let whole = age.subsec_nanos() == 0
+        && age.as_secs() % DAY == 0
+        && (1..=36_500).contains(&(age.as_secs() / DAY));
+    whole.then_some(Some(age)).ok_or(ACCEPTED)
+}
+
+/// A deploy's time: RFC 3339 or seconds since 1970, within the range of a 32-bit `DateTime`.
+fn parse_site_version(text: &str) -> Result<Timestamp, &'static str> {
+    let time = match text.parse::<u32>() {
+        Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(seconds)),
+        Err(_) => humantime::parse_rfc3339_weak(text).map_err(|_| SITE_VERSION)?,
+    };
+    let stamp = Timestamp::from(time);
+    let range = 0..=i64::from(u32::MAX) * 1_000_000;
+    range.contains(&stamp.as_micros()).then_some(stamp).ok_or(SITE_VERSION)
+}
+
+const SITE_VERSION: &str = "an RFC 3339 time such as 2026-11-21T18:30:00Z, or seconds since 1970";
+
+/// When this executable was built: the build's own `ACTIVITY_SITE_VERSION`, else the file's
+/// modification time, else now.
+pub(super) fn executable_built() -> Timestamp {
+    if let Some(Ok(stamp)) = option_env!("ACTIVITY_SITE_VERSION").map(parse_site_version) {
+        return stamp;
+    }
+    let modified = std::env::current_exe().and_then(|exe| exe.metadata()?.modified());
+    modified.unwrap_or_else(|_| SystemTime::now()).into()
+}
+
+pub(super) fn executable_name() -> String {
+    let exe = std::env::current_exe().unwrap_or_default();
+    exe.file_stem()
+        .unwrap_or_else(|| Path::new("unknown").as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn with(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_lookup(|name| {
+            Ok(vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        })
+    }
+
+    #[test]
+    fn every_variable_in_the_table_is_read_and_no_other() {
+        let asked = RefCell::new(BTreeSet::new());
+        Config::from_lookup(|name| {
+            asked.borrow_mut().insert(name.to_owned());
+            Ok(None)
+        })
+        .unwrap();
+        let table: BTreeSet<_> = VARIABLES.iter().map(|var| var.name.to_owned()).collect();
+        assert_eq!(asked.into_inner(), table);
+    }
+
+    #[test]
+    fn an_empty_environment_gives_the_defaults() {
+        assert_eq!(with(&[]).unwrap(), Config::default());
+        assert_eq!(with(&[("ACTIVITY_DB", "")]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn defaults_in_the_table_are_the_real_defaults() {
+        let config = Config::default();
+        for var in VARIABLES {
+            let Some(text) = var.default.strip_prefix('`').and_then(|it| it.strip_suffix('`'))
+            else {
+                continue;
+            };
+            assert_eq!(with(&[(var.name, text)]).unwrap(), config, "{}={text}", var.name);
+        }
+    }
+
+    #[test]
+    fn every_malformed_value_is_an_error_that_names_variable_value_and_what_is_accepted() {
+        for var in VARIABLES {
+            if var.accepts == "text" {
+                continue;
+            }
+            let error = with(&[(var.name, "no such <value>")]).unwrap_err();
+            assert_eq!(error.name(), var.name);
+            let message = error.to_string();
+            assert!(message.starts_with(var.name) && message.contains("expected "), "{message}");
+            assert!(var.name == "ACTIVITY_DB" || message.contains("no such <value>"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_text_is_an_error() {
+        let error = Config::from_lookup(|name| match name {
+            "ACTIVITY_HOST" => Err("is not UTF-8".to_owned()),
+            _ => Ok(None),
+        })
+        .unwrap_err();
+        assert_eq!(error.to_string(), "ACTIVITY_HOST: is not UTF-8");
+    }
+
+    #[test]
+    fn a_password_in_the_clear_to_another_host_is_refused_unless_asked_for() {
+        let address = ("ACTIVITY_DB", "http://ana:hunter2@db.example");
+        let error = with(&[address]).unwrap_err().to_string();
+        assert!(error.contains("ACTIVITY_INSECURE=true") && !error.contains("hunter2"), "{error}");
+        assert!(with(&[address, ("ACTIVITY_INSECURE", "true")]).is_ok());
+        assert!(with(&[("ACTIVITY_DB", "http://db.example")]).is_ok());
+    }
+
+    #[test]
+    fn user_and_password_variables_win_over_the_address() {
+        let config = with(&[
+            ("ACTIVITY_DB", "http://a:b@localhost/shop"),
+            ("ACTIVITY_USER", "ana"),
+            ("ACTIVITY_PASSWORD", "hunter2"),
+            ("ACTIVITY_RETENTION", "90d"),
+        ]);
+        let Database::ClickHouse(it) = config.unwrap().database else { panic!() };
+        assert_eq!((it.user.as_str(), it.password.expose()), ("ana", "hunter2"));
+        assert_eq!(it.retention, Some(Duration::from_secs(90 * 86_400)));
+    }
+
+    #[test]
+    fn a_site_version_is_a_time_or_seconds() {
+        let seconds = with(&[("ACTIVITY_SITE_VERSION", "1700000000")]).unwrap().site_version;
+        let text = with(&[("ACTIVITY_SITE_VERSION", "2023-11-14T22:13:20Z")]).unwrap().site_version;
+        assert_eq!(seconds, text);
+        assert_eq!(seconds.as_micros(), 1_700_000_000_000_000);
+        assert!(with(&[("ACTIVITY_SITE_VERSION", "2500-01-01T00:00:00Z")]).is_err());
+    }
+}
