@@ -68,7 +68,8 @@ impl FromStr for SpanFilter {
         for directive in text.split(',').map(str::trim) {
             let (target, level) = directive.split_once('=').unwrap_or(("", directive));
             let named = |c: char| c.is_ascii_alphanumeric() || "_:-.".contains(c);
-            if level.parse::<LevelFilter>().is_err()
+            if level.is_empty()
+                || level.parse::<LevelFilter>().is_err()
                 || !target.chars().all(named)
                 || (target.is_empty() && directive.contains('='))
             {
