@@ -1,0 +1,245 @@
+//! [`Worker`]: the thread that makes batches of what waits.
+//!
+//! It sleeps without a timer while nothing is being captured, and with one while something is, so
+//! that its tick can age out requests that never end. The first seed wakes it; it then leaves
+//! seeds in the queue until they fill a batch or the interval is over, and only then turns them
+//! into activities.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{io, mem, thread};
+
+use tokio::time::Instant;
+use tracing_core::Dispatch;
+use tracing_core::dispatcher::{set_default, with_default};
+use tracing_core::subscriber::NoSubscriber;
+
+use super::backoff::Pace;
+use super::delivery::Delivery;
+use super::handle::Shared;
+use super::queue::Sleep;
+use super::warnings::About;
+use super::{Counters, DropReason, Queue, WorkerHandle};
+use crate::config::PipelineConfig;
+use crate::model::Activity;
+use crate::sink::{Batch, Sink};
+
+/// How long to wait for a thread that is in the middle of a push.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// The thread that delivers activities.
+pub struct Worker {
+    shared: Arc<Shared>,
+    config: PipelineConfig,
+    delivery: Delivery,
+    /// An activity that did not fit into the last batch.
+    carry: Option<(usize, Activity)>,
+    /// When the last batch was frozen: what waits now waits since then at most.
+    frozen: Instant,
+}
+
+impl Worker {
+    /// Starts the worker's thread, named `activity-worker`.
+    ///
+    /// `tick` is called about twice a second while anything is in flight. It may panic.
+    ///
+    /// # Errors
+    /// When the thread or its runtime cannot be started.
+    pub fn spawn(
+        queue: Arc<Queue>,
+        counters: Arc<Counters>,
+        sink: Box<dyn Sink>,
+        config: PipelineConfig,
+        tick: Box<dyn FnMut() + Send>,
+    ) -> io::Result<WorkerHandle> {
+        Self::spawn_paced(queue, counters, sink, config, tick, Pace::default())
+    }
+
+    pub(super) fn spawn_paced(
+        queue: Arc<Queue>,
+        counters: Arc<Counters>,
+        sink: Box<dyn Sink>,
+        config: PipelineConfig,
+        tick: Box<dyn FnMut() + Send>,
+        pace: Pace,
+    ) -> io::Result<WorkerHandle> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            // Threads that look up host names are the worker's, too: no subscriber for them.
+            .on_thread_start(|| mem::forget(set_default(&no_subscriber())))
+            .build()?;
+        let shared = Arc::new(Shared::new(queue, counters));
+        let handle = WorkerHandle::new(Arc::clone(&shared));
+        thread::Builder::new().name("activity-worker".to_owned()).spawn(move || {
+            let end = Finish(Arc::clone(&shared));
+            with_default(&no_subscriber(), || {
+                runtime.block_on(async {
+                    let delivery =
+                        Delivery::new(Arc::clone(&shared), sink, tick, pace, config.timeout);
+                    let frozen = Instant::now();
+                    Self { shared, config, delivery, carry: None, frozen }.run().await;
+                });
+                // Not waiting for a host name that is still being looked up.
+                runtime.shutdown_background();
+            });
+            drop(end);
+        })?;
+        Ok(handle)
+    }
+
+    async fn run(&mut self) {
+        self.delivery.prepare().await;
+        loop {
+            if self.shared.queue.is_closed() {
+                return self.drain().await;
+            }
+            if let Some(ticket) = self.shared.flush_asked() {
+                self.flush().await;
+                self.shared.flushed(ticket);
+            } else if self.gather().await {
+                let (_, batch) = self.freeze();
+                self.deliver(batch).await;
+            }
+        }
+    }
+
+    /// Sleeps until a batch is due. `false` when something else is to be done first.
+    async fn gather(&mut self) -> bool {
+        let mut since = self.frozen;
+        loop {
+            let queue = &self.shared.queue;
+            if queue.is_closed() || self.shared.flush_asked().is_some() {
+                return false;
+            }
+            if self.carry.is_none() && queue.is_empty() {
+                let unfinished = self.shared.counters.is_unfinished();
+                let how = if unfinished { Sleep::Idle } else { Sleep::Untimed };
+                if !queue.sleep(how) {
+                    continue;
+                }
+                // An activity that began before the mark was set nudged in vain: look again.
+                if unfinished == self.shared.counters.is_unfinished() {
+                    self.delivery.rest(None, unfinished).await;
+                }
+                self.shared.queue.awake();
+                since = Instant::now();
+                continue;
+            }
+            let due = since + self.config.batch_interval;
+            if Instant::now() >= due || !queue.sleep(Sleep::Gathering) {
+                return true;
+            }
+            self.delivery.rest(Some(due), true).await;
+            self.shared.queue.awake();
+        }
+    }
+
+    /// Delivers what waits now.
+    async fn flush(&mut self) {
+        let mut left = self.shared.queue.len() + usize::from(self.carry.is_some());
+        while left > 0 {
+            let (taken, batch) = self.freeze();
+            left = left.saturating_sub(taken);
+            if !self.deliver(batch).await {
+                return;
+            }
+            if taken == 0 {
+                tokio::time::sleep(MOMENT).await;
+            }
+        }
+    }
+
+    /// Delivers what waits in a closed queue, until the deadline.
+    async fn drain(&mut self) {
+        while self.carry.is_some() || !self.shared.queue.is_empty() {
+            let (taken, batch) = self.freeze();
+            if !self.deliver(batch).await || self.delivery.is_over() {
+                break;
+            }
+            if taken == 0 {
+                tokio::time::sleep(MOMENT).await;
+            }
+        }
+        if self.carry.take().is_some() {
+            self.shared.cut();
+            self.delivery.drop_rows(1);
+        }
+    }
+
+    async fn deliver(&mut self, batch: Option<Batch>) -> bool {
+        match batch {
+            Some(batch) => self.delivery.deliver(batch).await,
+            None => true,
+        }
+    }
+
+    /// Turns what waits into a batch, as far as one reaches; also answers how many seeds that
+    /// took.
+    fn freeze(&mut self) -> (usize, Option<Batch>) {
+        self.frozen = Instant::now();
+        let (mut rows, mut bytes, mut taken) = (Vec::new(), 0, 0);
+        while taken < self.config.batch_rows {
+            let (size, activity) = match self.carry.take() {
+                Some(carried) => carried,
+                None => match self.next() {
+                    Some((size, Some(activity))) => (size, activity),
+                    Some((_, None)) => {
+                        taken += 1;
+                        continue;
+                    }
+                    None => break,
+                },
+            };
+            if !rows.is_empty() && bytes + size > self.config.batch_bytes {
+                self.carry = Some((size, activity));
+                break;
+            }
+            taken += 1;
+            bytes += size;
+            rows.push(activity);
+        }
+        (taken, (!rows.is_empty()).then(|| Batch::new(rows, bytes)))
+    }
+
+    /// Takes a seed and makes its activity. The inner `None`: it met its fate on the way.
+    fn next(&mut self) -> Option<(usize, Option<Activity>)> {
+        let (size, seed) = self.shared.queue.pop()?;
+        let counters = &self.shared.counters;
+        if !self.shared.hold() {
+            counters.count_dropped(DropReason::Shutdown);
+            return Some((size, None));
+        }
+        match catch_unwind(AssertUnwindSafe(|| seed.into_activity())) {
+            Ok(Some(activity)) => return Some((size, Some(activity))),
+            Ok(None) => {
+                if self.shared.settle(1) {
+                    counters.count_dropped(DropReason::Filtered);
+                }
+            }
+            Err(_) => {
+                counters.count_panic();
+                if self.shared.settle(1) {
+                    counters.count_failed(1);
+                }
+                self.delivery
+                    .warn(About::Panic, "making an activity panicked: it is counted as failed");
+            }
+        }
+        Some((size, None))
+    }
+}
+
+/// Tells the handles that the worker ended, even if it panicked.
+struct Finish(Arc<Shared>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+fn no_subscriber() -> Dispatch {
+    Dispatch::new(NoSubscriber::default())
+}
