@@ -1,0 +1,25 @@
+//! The tables: their SQL, their versions and the row that goes into them.
+//!
+//! This room is the only one that knows columns. A migration is a numbered file in `sql/`; the row
+//! type states each column with its type once more, because the wire format needs it, and a test
+//! compares the two on the real engine.
+//!
+//! Invariants:
+//! - A migration can be applied again, and by two processes at once, without harm.
+//! - A published migration never changes; what is to change is another one.
+//! - Whatever an activity holds, its row is accepted: values are brought into the columns' ranges
+//!   here, because one bad row makes the server refuse a whole batch.
+//! - Every table that an insert reaches, through views too, has a deduplication window from its
+//!   first insert on.
+//!
+//! Absent on purpose: a connection. `sink` runs the statements.
+
+mod migrations;
+mod row;
+mod wire;
+
+pub use migrations::{
+    LATEST_VERSION, Migration, SchemaOptions, VERSION_TABLE, activities_ttl, migrations,
+    retention_days_in,
+};
+pub use row::{ActivityRow, COLUMNS, write_header};

@@ -1,0 +1,88 @@
+-- One row a request, its trace inline as parallel arrays.
+CREATE TABLE IF NOT EXISTS {database}.activities
+(
+    when             DateTime64(6, 'UTC')                                              CODEC(Delta(8), ZSTD(1)),
+    activity_id      UUID                                                              CODEC(ZSTD(1)),
+    duration         UInt64                                                            CODEC(T64, ZSTD(1)) COMMENT 'Microseconds',
+    outcome          Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2)      CODEC(ZSTD(1)),
+    status           UInt16                                                            CODEC(ZSTD(1)),
+    method           LowCardinality(String)                                            CODEC(ZSTD(1)),
+    route            LowCardinality(String)                                            CODEC(ZSTD(1)),
+    url              String                                                            CODEC(ZSTD(3)),
+    referer          String                                                            CODEC(ZSTD(3)),
+    title            String                                                            CODEC(ZSTD(3)),
+    okind            LowCardinality(String)                                            CODEC(ZSTD(1)),
+    oid              String                                                            CODEC(ZSTD(3)),
+    ekind            LowCardinality(String)                                            CODEC(ZSTD(1)),
+    data             String                                                            CODEC(ZSTD(3)) COMMENT 'JSON object',
+    error            String                                                            CODEC(ZSTD(3)),
+    error_kind       LowCardinality(String)                                            CODEC(ZSTD(1)),
+    user_id          String                                                            CODEC(ZSTD(3)),
+    session_id       String                                                            CODEC(ZSTD(3)),
+    visit_id         String                                                            CODEC(ZSTD(3)),
+    visit_created    Bool                                                              CODEC(ZSTD(1)),
+    tracker_id       String                                                            CODEC(ZSTD(3)),
+    tracker_created  Bool                                                              CODEC(ZSTD(1)),
+    ip               IPv6                                                              CODEC(ZSTD(1)),
+    user_agent       LowCardinality(String)                                            CODEC(ZSTD(1)),
+    app              LowCardinality(String)                                            CODEC(ZSTD(1)),
+    app_version      LowCardinality(String)                                            CODEC(ZSTD(1)),
+    service          LowCardinality(String)                                            CODEC(ZSTD(1)),
+    host             LowCardinality(String)                                            CODEC(ZSTD(1)),
+    site_version     DateTime('UTC')                                                   CODEC(ZSTD(1)) COMMENT 'When the deploy was built',
+    site_revision    LowCardinality(String)                                            CODEC(ZSTD(1)),
+    remote_trace_id  FixedString(16)                                                   CODEC(ZSTD(1)) COMMENT 'Zero bytes: none',
+    trace_hash       LowCardinality(String)                                            CODEC(ZSTD(1)) COMMENT 'Fingerprint of the trace in hexadecimal; empty: no trace',
+    response         String                                                            CODEC(ZSTD(3)),
+    kept_because     LowCardinality(String)                                            CODEC(ZSTD(1)) COMMENT 'Why the trace was kept; empty: it was not',
+    sample_weight    Float32                                                           CODEC(ZSTD(1)) COMMENT 'Requests this trace stands for',
+    truncated        Bool                                                              CODEC(ZSTD(1)),
+    incomplete       Bool                                                              CODEC(ZSTD(1)),
+    dropped_spans    UInt32                                                            CODEC(ZSTD(1)),
+    batch_id         UUID                                                              CODEC(ZSTD(1)) COMMENT 'The insert, and its deduplication token',
+
+    span_name        Array(LowCardinality(String))                                     CODEC(ZSTD(1)),
+    span_target      Array(LowCardinality(String))                                     CODEC(ZSTD(1)),
+    span_level       Array(Enum8('trace' = 1, 'debug' = 2, 'info' = 3, 'warn' = 4, 'error' = 5)) CODEC(ZSTD(1)),
+    span_parent      Array(UInt16)                                                     CODEC(ZSTD(1)) COMMENT 'Index of the parent, from 0; the root names itself',
+    span_start       Array(UInt32)                                                     CODEC(T64, ZSTD(1)) COMMENT 'Microseconds since the activity began',
+    span_duration    Array(UInt32)                                                     CODEC(T64, ZSTD(1)) COMMENT 'Microseconds',
+    span_error       Array(LowCardinality(String))                                     CODEC(ZSTD(1)),
+    attr_span        Array(UInt16)                                                     CODEC(ZSTD(1)) COMMENT 'Index of the span, from 0',
+    attr_key         Array(LowCardinality(String))                                     CODEC(ZSTD(1)),
+    attr_value       Array(String)                                                     CODEC(ZSTD(3)),
+    int_span         Array(UInt16)                                                     CODEC(ZSTD(1)) COMMENT 'Index of the span, from 0',
+    int_key          Array(LowCardinality(String))                                     CODEC(ZSTD(1)),
+    int_value        Array(Int64)                                                      CODEC(T64, ZSTD(1)),
+    event_span       Array(UInt16)                                                     CODEC(ZSTD(1)) COMMENT 'Index of the span, from 0',
+    event_time       Array(UInt32)                                                     CODEC(T64, ZSTD(1)) COMMENT 'Microseconds since the activity began',
+    event_level      Array(Enum8('trace' = 1, 'debug' = 2, 'info' = 3, 'warn' = 4, 'error' = 5)) CODEC(ZSTD(1)),
+    event_target     Array(LowCardinality(String))                                     CODEC(ZSTD(1)),
+    event_message    Array(String)                                                     CODEC(ZSTD(3)),
+    event_fields     Array(String)                                                     CODEC(ZSTD(3)) COMMENT 'JSON object; empty: none',
+
+    trace_id         String ALIAS if(remote_trace_id = toFixedString('', 16), replaceAll(toString(activity_id), '-', ''), lower(hex(remote_trace_id))),
+    duration_ms      Float64 ALIAS duration / 1000,
+
+    INDEX id_time       UUIDv7ToDateTime(activity_id, 'UTC') TYPE minmax              GRANULARITY 1,
+    INDEX duration      duration                             TYPE minmax              GRANULARITY 1,
+    INDEX outcome       outcome                              TYPE set(3)              GRANULARITY 1,
+    INDEX trace_hash    trace_hash                           TYPE set(256)            GRANULARITY 1,
+    INDEX remote_trace  remote_trace_id                      TYPE bloom_filter(0.01)  GRANULARITY 1,
+    INDEX user          user_id                              TYPE bloom_filter(0.01)  GRANULARITY 1,
+    INDEX object        oid                                  TYPE bloom_filter(0.01)  GRANULARITY 1,
+    INDEX session       session_id                           TYPE bloom_filter(0.01)  GRANULARITY 1,
+    INDEX visit         visit_id                             TYPE bloom_filter(0.01)  GRANULARITY 1,
+    INDEX tracker       tracker_id                           TYPE bloom_filter(0.01)  GRANULARITY 1
+)
+ENGINE = MergeTree
+-- By the time in the id, too: a look-up by id alone then reads one day.
+PARTITION BY (toDate(when), toDate(UUIDv7ToDateTime(activity_id, 'UTC')))
+-- `when` itself stays out of the primary key: beside the expression of it, it would switch off
+-- the pruning by that expression.
+PRIMARY KEY (toStartOfFiveMinutes(when), okind, ekind)
+ORDER BY (toStartOfFiveMinutes(when), okind, ekind, trace_hash, when)
+TTL {activities_ttl}
+-- From the first insert on: without a window a plain MergeTree ignores deduplication tokens.
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'One row a request'
