@@ -1,0 +1,140 @@
+//! [`ClickHouseSink`]: one insert a batch, over HTTP.
+//!
+//! The insert carries the batch's id as its deduplication token and is one block on the server, so
+//! it is stored whole or not at all, and once however often it is sent. `tables` creates and
+//! checks what it goes into; `failure` reads the server's errors.
+//!
+//! What the client library does not do by itself: its timeouts are off until set, and a request
+//! that the server answers early fails with "channel closed" on the sending side, while the
+//! server's words wait on the other: see `ClickHouseSink::insert`.
+
+mod failure;
+mod tables;
+
+use std::time::Duration;
+
+use ::clickhouse::error::Error;
+use ::clickhouse::insert_formatted::InsertFormatted;
+use ::clickhouse::{Client, Compression};
+use bytes::Bytes;
+use tokio::time::Instant;
+use url::Url;
+
+use self::failure::Place;
+use super::{Batch, BoxFuture, Sink, SinkError};
+use crate::config::ClickHouse;
+use crate::schema::{ActivityRow, COLUMNS, write_header};
+
+/// How much is compressed and sent at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Settings of every insert, beside its token.
+///
+/// A batch has at most 100,000 rows (`ACTIVITY_BATCH_ROWS`), so these bounds make it one block:
+/// a refused row then leaves nothing of its batch behind, and one token stands for all of it.
+const INSERT_SETTINGS: [(&str, &str); 10] = [
+    ("async_insert", "0"),
+    ("insert_deduplicate", "1"),
+    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+    // The answer comes when views are written, too, and its status is the last word.
+    ("wait_end_of_query", "1"),
+    ("max_insert_block_size", "200000"),
+    ("min_insert_block_size_rows", "200000"),
+    ("min_insert_block_size_bytes", "1073741824"),
+    ("max_insert_threads", "1"),
+    ("input_format_parallel_parsing", "0"),
+    ("input_format_with_types_use_header", "1"),
+];
+
+/// Stores activities in ClickHouse.
+pub struct ClickHouseSink {
+    client: Client,
+    config: ClickHouse,
+    place: Place,
+    insert: String,
+    timeout: Duration,
+}
+
+impl ClickHouseSink {
+    /// A sink for the server, database and user of `config`. One insert takes `timeout` at most.
+    ///
+    /// Connects to nothing yet.
+    #[must_use]
+    pub fn new(config: &ClickHouse, timeout: Duration) -> Self {
+        let client = Client::default()
+            .with_url(&config.url)
+            .with_user(&config.user)
+            .with_password(config.password.expose())
+            .with_compression(Compression::Lz4)
+            .with_product_info("tracing-activity", env!("CARGO_PKG_VERSION"));
+        let columns: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
+        let insert = tables::options(config).fill(&format!(
+            "INSERT INTO {{database}}.activities ({}) FORMAT RowBinaryWithNamesAndTypes",
+            columns.join(", ")
+        ));
+        let origin = Url::parse(&config.url).map_or_else(
+            |_| "an address that is not one".to_owned(),
+            |url| url.origin().ascii_serialization(),
+        );
+        let place = Place { origin, database: config.database.clone(), user: config.user.clone() };
+        Self { client, config: config.clone(), place, insert, timeout }
+    }
+
+    async fn insert(&self, batch: &Batch) -> Result<(), Error> {
+        let end = Instant::now() + self.timeout;
+        let mut insert = self
+            .client
+            .insert_formatted_with(&*self.insert)
+            .with_timeouts(Some(self.timeout), Some(self.timeout))
+            .with_setting("insert_deduplication_token", batch.id().to_string());
+        for (name, value) in INSERT_SETTINGS {
+            insert = insert.with_setting(name, value);
+        }
+        let sent = tokio::time::timeout_at(end, send(&mut insert, batch)).await;
+        let sent = sent.unwrap_or(Err(Error::TimedOut));
+        if matches!(sent, Err(Error::TimedOut)) {
+            return sent;
+        }
+        // Also after a failure to send: the server may have answered, and then that is the error.
+        let left = end.saturating_duration_since(Instant::now());
+        insert.with_timeouts(None, Some(left)).end().await.and(sent)
+    }
+}
+
+async fn send(insert: &mut InsertFormatted, batch: &Batch) -> Result<(), Error> {
+    let mut chunk = Vec::with_capacity(batch.bytes().min(CHUNK) + (CHUNK / 8));
+    write_header(&mut chunk);
+    for activity in batch.rows() {
+        ActivityRow::new(activity, batch.id()).write(&mut chunk);
+        if chunk.len() >= CHUNK {
+            insert.send(Bytes::from(std::mem::take(&mut chunk))).await?;
+            chunk.reserve(CHUNK + CHUNK / 8);
+        }
+    }
+    insert.send(Bytes::from(chunk)).await
+}
+
+impl Sink for ClickHouseSink {
+    fn name(&self) -> &'static str {
+        "ClickHouse"
+    }
+
+    fn prepare(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move {
+            let prepared = tokio::time::timeout(self.timeout, self.prepare_tables()).await;
+            prepared.unwrap_or_else(|_| Err(self.place.explain(&Error::TimedOut)))
+        })
+    }
+
+    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(
+            async move { self.insert(batch).await.map_err(|error| self.place.explain(&error)) },
+        )
+    }
+}
+
+impl std::fmt::Debug for ClickHouseSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClickHouseSink").field("config", &self.config).finish_non_exhaustive()
+    }
+}
