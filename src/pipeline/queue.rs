@@ -323,3 +323,7 @@ fn rows(word: u64) -> usize {
 fn bytes_of(word: u64) -> usize {
     (word & BYTES) as usize
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -154,10 +154,11 @@ impl Worker {
     /// Delivers what waits in a closed queue, until the deadline.
     async fn drain(&mut self) {
         while self.carry.is_some() || !self.shared.queue.is_empty() {
-            let (taken, batch) = self.freeze();
-            if !self.deliver(batch).await || self.delivery.is_over() {
+            if self.delivery.is_over() {
                 break;
             }
+            let (taken, batch) = self.freeze();
+            self.deliver(batch).await;
             if taken == 0 {
                 tokio::time::sleep(MOMENT).await;
             }
@@ -243,3 +244,7 @@ impl Drop for Finish {
 fn no_subscriber() -> Dispatch {
     Dispatch::new(NoSubscriber::default())
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

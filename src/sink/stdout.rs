@@ -204,3 +204,116 @@ impl Formatter for Printable {
         writer.write_all(rest.as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    const HOSTILE: &str =
+        "a\r\n\u{1b}[2J\u{9b}31m\u{7f}\u{85}\u{2028}\u{2029}\0\"\\,\"data\":\"é🦀";
+
+    fn text_of(activity: &Activity) -> String {
+        let mut out = Vec::new();
+        write_line(activity, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn wait<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(future)
+    }
+
+    #[test]
+    fn whatever_a_client_sent_is_one_line_that_steers_no_terminal_and_reads_back() {
+        let activity = Activity {
+            method: HOSTILE.to_owned(),
+            user_agent: HOSTILE.to_owned(),
+            data: HOSTILE.to_owned(),
+            ..Activity::default()
+        };
+        let line = text_of(&activity);
+        let (body, rest) = line.split_once('\n').unwrap();
+        assert_eq!(rest, "");
+        assert!(!body.contains(|c: char| c.is_control() || is_hostile(c)), "{body:?}");
+        let json: Value = serde_json::from_str(body).unwrap();
+        for field in ["method", "user_agent", "data"] {
+            assert_eq!(json[field], HOSTILE);
+        }
+        assert_eq!(json["trace_id"], activity.trace_id().to_string());
+        assert_eq!(json["outcome"], "success");
+    }
+
+    #[test]
+    fn data_is_embedded_as_the_json_it_is() {
+        let data =
+            "{ \"a\\\"}\" : [1, 12345678901234567890123],\n \"b c\":\"\u{85}\u{9b}x \\\\\" }";
+        let line = text_of(&Activity { data: data.to_owned(), ..Activity::default() });
+        assert!(
+            line.contains(
+                r#","data":{"a\"}":[1,12345678901234567890123],"b c":"\u0085\u009bx \\"},"error":"#
+            ),
+            "{line}"
+        );
+        let json: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["data"], serde_json::from_str::<Value>(data).unwrap());
+        for text in ["", "{", "{} {}", &"[".repeat(10_000)] {
+            let line = text_of(&Activity { data: text.to_owned(), ..Activity::default() });
+            assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["data"], text);
+        }
+    }
+
+    /// A writer that takes a few bytes at a time and fails now and then.
+    struct Shaky {
+        out: Vec<u8>,
+        failures: Vec<ErrorKind>,
+    }
+
+    impl Write for Shaky {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.out.len() % 100 >= 90
+                && let Some(kind) = self.failures.pop()
+            {
+                return Err(kind.into());
+            }
+            let n = bytes.len().min(7);
+            self.out.extend_from_slice(&bytes[..n]);
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_repeated_batch_goes_on_where_it_was_interrupted() {
+        let rows = (0..3).map(|status| Activity { status, ..Activity::default() }).collect();
+        let batch = Batch::new(rows, 0);
+        let expected = lines(&batch).unwrap();
+        let failures = vec![ErrorKind::StorageFull, ErrorKind::WouldBlock, ErrorKind::Interrupted];
+        let mut sink = StdoutSink::to(Shaky { out: Vec::new(), failures });
+        let error = wait(sink.write(&batch)).unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        wait(sink.write(&batch)).unwrap();
+        assert_eq!(sink.out.out, expected);
+        assert_eq!(sink.out.failures, []);
+    }
+
+    #[test]
+    fn a_log_without_a_reader_is_an_error_and_not_a_panic() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let batch = Batch::new(vec![Activity::default()], 0);
+        let error = wait(StdoutSink::to(Broken).write(&batch)).unwrap_err();
+        assert!(error.is_closed(), "{error}");
+    }
+}
