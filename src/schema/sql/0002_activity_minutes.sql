@@ -1,16 +1,16 @@
 -- Requests, their duration and outcome by minute.
 CREATE TABLE IF NOT EXISTS {database}.activity_minutes
 (
-    minute        DateTime('UTC')                                              CODEC(Delta(4), ZSTD(1)),
+    minute        DateTime('UTC') CODEC(Delta(4), ZSTD(1)),
     service       LowCardinality(String),
     okind         LowCardinality(String),
     ekind         LowCardinality(String),
     route         LowCardinality(String),
     outcome       Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2),
     site_version  DateTime('UTC'),
-    requests      SimpleAggregateFunction(sum, UInt64)                         CODEC(T64, ZSTD(1)),
-    duration_sum  SimpleAggregateFunction(sum, UInt64)                         CODEC(T64, ZSTD(1)) COMMENT 'Microseconds',
-    duration_max  SimpleAggregateFunction(max, UInt64)                         CODEC(T64, ZSTD(1)) COMMENT 'Microseconds'
+    requests      SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
+    duration_sum  SimpleAggregateFunction(sum, UInt64) COMMENT 'Microseconds' CODEC(T64, ZSTD(1)),
+    duration_max  SimpleAggregateFunction(max, UInt64) COMMENT 'Microseconds' CODEC(T64, ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(minute)

@@ -65,9 +65,7 @@ impl Place {
             164 => SinkError::configuration(format!(
                 "the user {user:?} may only read: ACTIVITY_USER needs INSERT on {database}.activities ({said})"
             )),
-            60 | 81 => SinkError::schema(format!(
-                "{database}.activities is missing: create it with ACTIVITY_MIGRATE=true or the SQL that `cargo xtask schema` prints ({said})"
-            )),
+            60 | 81 => self.missing(&said),
             16 => self.mismatch(&said),
             117 if text.contains("Type of ") => self.mismatch(&said),
             115 => SinkError::configuration(format!(
@@ -81,6 +79,14 @@ impl Place {
             6 | 26 | 27 | 38 | 41 | 53 | 72 | 117 | 469 | 676 | 691 => SinkError::rejected(said),
             _ => SinkError::unknown(format!("{origin} answered: {said}")),
         }
+    }
+
+    /// There is no table.
+    pub(super) fn missing(&self, how: &str) -> SinkError {
+        SinkError::schema(format!(
+            "{}.activities is missing: create it with ACTIVITY_MIGRATE=true or the SQL that `cargo xtask schema` prints ({how})",
+            self.database
+        ))
     }
 
     /// The table exists with other columns than this build writes.

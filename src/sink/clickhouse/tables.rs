@@ -107,13 +107,18 @@ impl ClickHouseSink {
     }
 
     async fn check_columns(&self) -> std::result::Result<(), SinkError> {
-        let sql = options(&self.config).fill("DESCRIBE TABLE {database}.activities");
         let columns = self
             .client
-            .query(&format!("SELECT name, type FROM ({sql})"))
+            .query(
+                "SELECT name, type FROM system.columns WHERE database = ? AND table = 'activities'",
+            )
+            .bind(&self.config.database)
             .fetch_all::<Column>()
             .await
             .map_err(|error| self.place.explain(&error))?;
+        if columns.is_empty() {
+            return Err(self.place.missing("no such table is visible to this user"));
+        }
         for (name, kind) in COLUMNS {
             match columns.iter().find(|it| it.name == *name) {
                 None => return Err(self.place.mismatch(&format!("there is no column {name}"))),
