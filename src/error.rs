@@ -1,4 +1,6 @@
 //! [`Error`]: what can go wrong while activities are set up.
+//!
+//! Running never fails towards the application: what goes wrong later is counted and warned of.
 
 use std::{fmt, io};
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 pub use database::{ClickHouse, Database, Secret};
 pub use env::{ConfigError, EnvVar};
 pub use filter::SpanFilter;
+pub(crate) use filter::is_exporter as filter_is_exporter;
 pub use sample::SamplingPolicy;
 pub use units::{ByteSize, parse_duration};
 

@@ -31,6 +31,13 @@ pub struct ShutdownReport {
     pub stats: Stats,
 }
 
+impl ShutdownReport {
+    /// The report where nothing was captured.
+    pub(crate) fn of_nothing() -> Self {
+        Self { complete: true, stats: Stats::default() }
+    }
+}
+
 impl WorkerHandle {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }

@@ -22,6 +22,7 @@ mod backoff;
 mod delivery;
 mod handle;
 mod queue;
+mod silence;
 mod stats;
 mod warnings;
 mod worker;

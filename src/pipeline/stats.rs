@@ -24,7 +24,6 @@ pub struct Counters {
 struct Requests {
     dropped: [AtomicU64; DropReason::ALL.len()],
     late_spans: AtomicU64,
-    outside: AtomicU64,
     panics: AtomicU64,
     truncated: AtomicU64,
 }
@@ -58,11 +57,6 @@ impl Counters {
     /// A span or event came after its activity had ended.
     pub fn count_late_span(&self) {
         self.requests.0.late_spans.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The application wrote to its activity where there was none.
-    pub fn count_outside(&self) {
-        self.requests.0.outside.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A panic was caught in this crate's or the application's code.
@@ -101,7 +95,7 @@ impl Counters {
     #[must_use]
     pub fn snapshot(&self, queued: usize) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-        let Requests { dropped, late_spans, outside, panics, truncated } = &self.requests.0;
+        let Requests { dropped, late_spans, panics, truncated } = &self.requests.0;
         let dropped = |reason: DropReason| get(&dropped[reason as usize]);
         let Delivery { stored, failed, retries, batches } = &self.worker.0;
         // Fates before `created`, so that nothing has met its fate before it began.
@@ -120,7 +114,7 @@ impl Counters {
             retries: get(retries),
             batches: get(batches),
             late_spans: get(late_spans),
-            outside: get(outside),
+            outside: 0,
             panics: get(panics),
             truncated: get(truncated),
         };
@@ -152,7 +146,7 @@ pub struct Stats {
     pub batches: u64,
     /// Spans and events that came after their activity had ended.
     pub late_spans: u64,
-    /// Calls that wrote to the current activity where there was none.
+    /// Calls of `with_activity` in this process where there was no activity.
     pub outside: u64,
     /// Panics caught.
     pub panics: u64,

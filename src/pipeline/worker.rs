@@ -8,17 +8,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{io, mem, thread};
+use std::{io, thread};
 
 use tokio::time::Instant;
-use tracing_core::Dispatch;
-use tracing_core::dispatcher::{set_default, with_default};
-use tracing_core::subscriber::NoSubscriber;
 
 use super::backoff::Pace;
 use super::delivery::Delivery;
 use super::handle::Shared;
 use super::queue::Sleep;
+use super::silence;
 use super::warnings::About;
 use super::{Counters, DropReason, Queue, WorkerHandle};
 use crate::config::PipelineConfig;
@@ -66,24 +64,26 @@ impl Worker {
     ) -> io::Result<WorkerHandle> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            // Threads that look up host names are the worker's, too.
             .max_blocking_threads(2)
-            // Threads that look up host names are the worker's, too: no subscriber for them.
-            .on_thread_start(|| mem::forget(set_default(&no_subscriber())))
+            .thread_keep_alive(Duration::from_secs(1))
+            .on_thread_start(silence::begin)
+            .on_thread_unpark(silence::begin)
+            .on_thread_park(silence::end)
             .build()?;
         let shared = Arc::new(Shared::new(queue, counters));
         let handle = WorkerHandle::new(Arc::clone(&shared));
         thread::Builder::new().name("activity-worker".to_owned()).spawn(move || {
             let end = Finish(Arc::clone(&shared));
-            with_default(&no_subscriber(), || {
-                runtime.block_on(async {
-                    let delivery =
-                        Delivery::new(Arc::clone(&shared), sink, tick, pace, config.timeout);
-                    let frozen = Instant::now();
-                    Self { shared, config, delivery, carry: None, frozen }.run().await;
-                });
-                // Not waiting for a host name that is still being looked up.
-                runtime.shutdown_background();
+            silence::begin();
+            runtime.block_on(async {
+                let delivery = Delivery::new(Arc::clone(&shared), sink, tick, pace, config.timeout);
+                let frozen = Instant::now();
+                Self { shared, config, delivery, carry: None, frozen }.run().await;
             });
+            // Not waiting for a host name that is still being looked up.
+            runtime.shutdown_background();
+            silence::end();
             drop(end);
         })?;
         Ok(handle)
@@ -240,6 +240,7 @@ impl Drop for Finish {
         self.0.finish();
     }
 }
+<<<<<<< HEAD
 
 fn no_subscriber() -> Dispatch {
     Dispatch::new(NoSubscriber::default())
@@ -248,3 +249,5 @@ fn no_subscriber() -> Dispatch {
 #[cfg(test)]
 #[path = "worker_tests.rs"]
 mod tests;
+=======
+>>>>>>> 5c6371c (capture, init: requests become activities through one layer)

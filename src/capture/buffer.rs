@@ -1,0 +1,283 @@
+//! The record of one running request: spans, events and fields, appended as they happen.
+//!
+//! A buffer is owned by exactly one party at a time - the thread inside the request, the root
+//! span's cell, the queue, the pool - so nothing in it is locked. It is reused: after growing to
+//! the size of a usual request it allocates nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tracing_core::Metadata;
+
+use super::callsite::Callsite;
+use super::fields::{EVENT, FieldLimits, Fields, Recorder};
+use super::outcome::{Signals, Verdict};
+use super::patch::ActivityPatch;
+use super::shared::Shared;
+use crate::model::{ActivityId, Timestamp};
+use crate::sampling::Decision;
+
+/// How many of the newest spans are looked through before the map of older ones.
+const RECENT: usize = 32;
+
+/// Events at level ERROR that are kept beyond the cap.
+const ERROR_RESERVE: usize = 16;
+
+/// Memory that a pooled buffer keeps for each of its lists.
+const POOLED_BYTES: usize = 16 << 10;
+
+#[derive(Debug)]
+pub(super) struct SpanRec {
+    /// The registry's id, which is reused after the span closes.
+    pub(super) id: u64,
+    pub(super) metadata: &'static Metadata<'static>,
+    pub(super) parent: u32,
+    pub(super) depth: u32,
+    /// Nanoseconds of the monotonic clock.
+    pub(super) start: u64,
+    /// The last exit; 0 until then.
+    pub(super) end: u64,
+    pub(super) open: bool,
+    pub(super) panicked: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct EventRec {
+    pub(super) metadata: &'static Metadata<'static>,
+    pub(super) span: u32,
+    pub(super) time: u64,
+}
+
+/// What is known of an activity when it is sealed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sealed {
+    pub(super) verdict: Verdict,
+    pub(super) decision: Decision,
+    /// Nanoseconds from the root's start to the activity's end.
+    pub(super) duration: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Buffer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: ActivityId,
+    pub(super) when: Timestamp,
+    pub(super) spans: Vec<SpanRec>,
+    pub(super) events: Vec<EventRec>,
+    pub(super) fields: Fields,
+    pub(super) signals: Signals,
+    pub(super) patch: ActivityPatch,
+    pub(super) dropped_spans: u32,
+    pub(super) truncated: bool,
+    pub(super) sealed: Option<Sealed>,
+    pub(super) panic_message: Option<Box<str>>,
+    /// Open spans older than the newest [`RECENT`].
+    older: HashMap<u64, u32>,
+}
+
+impl Buffer {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            id: ActivityId::default(),
+            when: Timestamp::default(),
+            spans: Vec::new(),
+            events: Vec::new(),
+            fields: Fields::default(),
+            signals: Signals::default(),
+            patch: ActivityPatch::default(),
+            dropped_spans: 0,
+            truncated: false,
+            sealed: None,
+            panic_message: None,
+            older: HashMap::new(),
+        }
+    }
+
+    /// Makes an emptied buffer the record of a new request.
+    pub(super) fn begin(&mut self, id: ActivityId, when: Timestamp) {
+        (self.id, self.when) = (id, when);
+    }
+
+    /// Forgets everything; memory beyond the usual is given back.
+    pub(super) fn reset(&mut self) {
+        self.spans.clear();
+        self.spans.shrink_to(POOLED_BYTES / size_of::<SpanRec>());
+        self.events.clear();
+        self.events.shrink_to(POOLED_BYTES / size_of::<EventRec>());
+        self.fields.reset(POOLED_BYTES);
+        self.older.clear();
+        self.older.shrink_to(RECENT);
+        self.signals = Signals::default();
+        self.patch = ActivityPatch::default();
+        self.dropped_spans = 0;
+        self.truncated = false;
+        self.sealed = None;
+        self.panic_message = None;
+    }
+
+    /// Memory held, patch included.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.spans.capacity() * size_of::<SpanRec>()
+            + self.events.capacity() * size_of::<EventRec>()
+            + self.older.capacity() * size_of::<(u64, u32)>()
+            + self.fields.bytes()
+            + self.patch.bytes()
+    }
+
+    /// The index of the open span with this id.
+    pub(super) fn find(&self, id: u64) -> Option<u32> {
+        let recent = self.spans.len().saturating_sub(RECENT);
+        let newest = self.spans[recent..].iter().rposition(|span| span.open && span.id == id);
+        match newest {
+            Some(position) => Some((recent + position) as u32),
+            None if self.older.is_empty() => None,
+            None => self.older.get(&id).copied(),
+        }
+    }
+
+    /// Appends a span; `None` when a cap leaves it out.
+    pub(super) fn begin_span(
+        &mut self,
+        id: u64,
+        metadata: &'static Metadata<'static>,
+        parent: u32,
+        now: u64,
+    ) -> Option<u32> {
+        let index = self.spans.len();
+        let depth = self.spans.get(parent as usize).map_or(0, |parent| parent.depth + 1);
+        let config = &self.shared.config;
+        if index >= config.max_spans || depth as usize > config.max_depth {
+            self.dropped_spans = self.dropped_spans.saturating_add(1);
+            self.truncated = true;
+            return None;
+        }
+        if let Some(aged) = index.checked_sub(RECENT)
+            && self.spans[aged].open
+        {
+            self.older.insert(self.spans[aged].id, aged as u32);
+        }
+        self.spans.push(SpanRec {
+            id,
+            metadata,
+            parent,
+            depth,
+            start: now,
+            end: 0,
+            open: true,
+            panicked: false,
+        });
+        Some(index as u32)
+    }
+
+    /// A span was left.
+    pub(super) fn exit(&mut self, index: u32, now: u64, panicking: bool) {
+        let Some(span) = self.spans.get_mut(index as usize) else { return };
+        span.end = now;
+        span.panicked |= panicking;
+        if index == 0 {
+            self.signals.panicked |= panicking;
+        }
+    }
+
+    /// A span was closed. One that was never entered ends now.
+    pub(super) fn close(&mut self, index: u32, now: u64) {
+        let Some(span) = self.spans.get_mut(index as usize) else { return };
+        span.open = false;
+        if span.end == 0 {
+            span.end = now;
+        }
+        if !self.older.is_empty() {
+            self.older.remove(&span.id);
+        }
+    }
+
+    /// Whether an event may be recorded, errors included in the reserve.
+    fn has_room_for_event(&mut self, metadata: &'static Metadata<'static>) -> bool {
+        let cap = self.shared.config.max_events;
+        let is_error = *metadata.level() == tracing_core::Level::ERROR;
+        let room =
+            self.events.len() < if is_error { cap.saturating_add(ERROR_RESERVE) } else { cap };
+        self.truncated |= !room;
+        room
+    }
+
+    /// An event. `record` writes its fields; the signals in them count when the callsite tells
+    /// the status.
+    pub(super) fn event(
+        &mut self,
+        callsite: &'static Callsite,
+        recorded: bool,
+        span: u32,
+        now: u64,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) {
+        let metadata = callsite.metadata;
+        self.signals.error_event |= *metadata.level() == tracing_core::Level::ERROR;
+        let kept = recorded && self.has_room_for_event(metadata);
+        if !kept && !callsite.tells_status {
+            return;
+        }
+        let limits = self.shared.limits;
+        if kept {
+            let owner = EVENT | self.events.len() as u32;
+            self.events.push(EventRec { metadata, span, time: now });
+            record(&mut self.recorder(owner, callsite, &limits, callsite.tells_status));
+        } else {
+            // Only the status matters: the fields go to a list that is dropped.
+            let mut fields = Fields::default();
+            record(&mut Recorder {
+                fields: &mut fields,
+                owner: 0,
+                limits: &limits,
+                callsite,
+                signals: Some(&mut self.signals),
+            });
+        }
+    }
+
+    /// An event whose fields are recorded already.
+    pub(super) fn append_event(
+        &mut self,
+        callsite: &'static Callsite,
+        recorded: bool,
+        span: u32,
+        time: u64,
+        fields: &Fields,
+    ) {
+        self.signals.error_event |= *callsite.metadata.level() == tracing_core::Level::ERROR;
+        if recorded && self.has_room_for_event(callsite.metadata) {
+            let limits = self.shared.limits;
+            self.fields.append(fields, EVENT | self.events.len() as u32, &limits);
+            self.events.push(EventRec { metadata: callsite.metadata, span, time });
+        }
+    }
+
+    /// Records fields of the span at `index`.
+    pub(super) fn record(
+        &mut self,
+        index: u32,
+        callsite: &'static Callsite,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) {
+        let limits = self.shared.limits;
+        record(&mut self.recorder(index, callsite, &limits, index == 0));
+    }
+
+    fn recorder<'a>(
+        &'a mut self,
+        owner: u32,
+        callsite: &'static Callsite,
+        limits: &'a FieldLimits,
+        with_signals: bool,
+    ) -> Recorder<'a> {
+        Recorder {
+            fields: &mut self.fields,
+            owner,
+            limits,
+            callsite,
+            signals: with_signals.then_some(&mut self.signals),
+        }
+    }
+}

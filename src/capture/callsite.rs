@@ -1,0 +1,213 @@
+//! What a callsite means to us, found out once per callsite and thread.
+//!
+//! A callsite's metadata never changes, so everything that can be read from it - is it a request,
+//! does it carry a status, is it worth recording - is worked out at its first use and cached by
+//! the address of its [`Metadata`]. The hot path compares two integers.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use tracing_core::Metadata;
+
+use crate::config::{CaptureConfig, Roots, filter_is_exporter};
+
+/// What the fields of a span callsite say about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Nothing.
+    Plain,
+    /// It has `otel.kind`, whose value decides.
+    ByKind,
+    /// It serves a request.
+    Request,
+}
+
+/// A field whose value matters when the request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    None,
+    /// A response status; of several the highest rank wins.
+    Status(u8),
+    GrpcStatus,
+    OtelStatus,
+    OtelKind,
+    TraceId,
+    /// A failure classification, as tower-http's event `response failed` carries.
+    Failure,
+}
+
+/// The facts about a callsite.
+#[derive(Debug)]
+pub(super) struct Callsite {
+    pub(super) metadata: &'static Metadata<'static>,
+    pub(super) mark: Mark,
+    /// It has `activity.*` fields: recorded whatever the filter says.
+    pub(super) annotates: bool,
+    /// An event by which a framework tells the status of the response.
+    pub(super) tells_status: bool,
+    /// By index of the field; empty when no field is a signal.
+    signals: Box<[Signal]>,
+    /// Whether any request of this root callsite ever came to a status.
+    pub(super) status_seen: AtomicBool,
+    exporter: bool,
+}
+
+impl Callsite {
+    pub(super) fn signal(&self, field: usize) -> Signal {
+        self.signals.get(field).copied().unwrap_or(Signal::None)
+    }
+
+    fn new(metadata: &'static Metadata<'static>) -> Self {
+        let names = || metadata.fields().iter().map(|field| field.name());
+        let has = |wanted: &str| names().any(|name| name == wanted);
+        let annotates = names().any(|name| name.starts_with("activity."));
+        let is_http = metadata.is_span()
+            && (names().any(is_server_field) || has("method") && (has("uri") || has("path")));
+        let mark = match () {
+            () if metadata.is_event() => Mark::Plain,
+            () if is_http || annotates => Mark::Request,
+            () if has("otel.kind") => Mark::ByKind,
+            () => Mark::Plain,
+        };
+        let tells_status = metadata.is_event()
+            && tells_status(metadata.target())
+            && (has("status") || has("classification"));
+        let signals: Box<[Signal]> = names()
+            .map(|name| match name {
+                "http.response.status_code" => Signal::Status(3),
+                "http.status_code" => Signal::Status(2),
+                "status" if is_http || tells_status => Signal::Status(1),
+                "rpc.grpc.status_code" => Signal::GrpcStatus,
+                "otel.status_code" => Signal::OtelStatus,
+                "otel.kind" => Signal::OtelKind,
+                "trace_id" if mark != Mark::Plain => Signal::TraceId,
+                "classification" if tells_status => Signal::Failure,
+                _ => Signal::None,
+            })
+            .collect();
+        let silent = signals.iter().all(|signal| *signal == Signal::None);
+        Self {
+            metadata,
+            mark,
+            annotates,
+            tells_status,
+            signals: if silent { Box::default() } else { signals },
+            status_seen: AtomicBool::new(false),
+            exporter: filter_is_exporter(metadata.target()),
+        }
+    }
+}
+
+/// Fields that only the server side of a request has, by OpenTelemetry's conventions and their
+/// deprecated names. Clients share some; their `otel.kind` tells them apart.
+fn is_server_field(name: &str) -> bool {
+    matches!(
+        name,
+        "http.request.method"
+            | "http.route"
+            | "http.method"
+            | "http.target"
+            | "rpc.system"
+            | "rpc.service"
+            | "rpc.method"
+            | "messaging.system"
+            | "messaging.operation"
+            | "messaging.operation.name"
+            | "messaging.operation.type"
+            | "messaging.destination.name"
+    )
+}
+
+/// Targets of the frameworks that tell the status in an event.
+fn tells_status(target: &str) -> bool {
+    let krate = target.split("::").next().unwrap_or(target);
+    matches!(krate, "tower_http" | "warp" | "poem") || krate.starts_with("salvo")
+}
+
+/// A callsite as one layer sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Role {
+    pub(super) callsite: &'static Callsite,
+    /// Recorded as a child span or event of an activity.
+    pub(super) recorded: bool,
+    /// May begin an activity.
+    pub(super) root: bool,
+    address: usize,
+    layer: u32,
+}
+
+impl Role {
+    /// Whether anything would be missed if this callsite did not exist.
+    pub(super) fn wanted(&self) -> bool {
+        self.recorded || self.root || self.callsite.tells_status
+    }
+
+    fn new(callsite: &'static Callsite, layer: u32, config: &CaptureConfig, traces: bool) -> Self {
+        let metadata = callsite.metadata;
+        let allowed = config.filter.allows(metadata);
+        let marked = callsite.mark != Mark::Plain;
+        let root = metadata.is_span()
+            && !callsite.exporter
+            && (marked || config.roots == Roots::All && allowed);
+        // Without traces only errors are worth recording: they fill the column `error`.
+        let kept = traces || metadata.is_event() && *metadata.level() == tracing_core::Level::ERROR;
+        let recorded = allowed && kept || callsite.annotates && !callsite.exporter;
+        Self { callsite, recorded, root, address: address(metadata), layer }
+    }
+}
+
+fn address(metadata: &'static Metadata<'static>) -> usize {
+    std::ptr::from_ref(metadata) as usize
+}
+
+/// Entries of the direct-mapped cache: a program has a few hundred callsites in use.
+const CACHE: usize = 256;
+
+thread_local! {
+    static ROLES: RefCell<Vec<Option<Role>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The role of `metadata` for the layer `layer`, which has `config` and collects `traces` or not.
+pub(super) fn role(
+    metadata: &'static Metadata<'static>,
+    layer: u32,
+    config: &CaptureConfig,
+    traces: bool,
+) -> Role {
+    let address = address(metadata);
+    // Metadata are aligned statics: the low bits say nothing.
+    let slot = (address >> 4 ^ address >> 12) % CACHE;
+    let cached = ROLES.try_with(|roles| {
+        let mut roles = roles.borrow_mut();
+        if roles.is_empty() {
+            roles.resize(CACHE, None);
+        }
+        if let Some(role) = roles[slot]
+            && role.address == address
+            && role.layer == layer
+        {
+            return role;
+        }
+        let role = Role::new(interned(metadata), layer, config, traces);
+        roles[slot] = Some(role);
+        role
+    });
+    // No thread-local any more: the thread is ending.
+    cached.unwrap_or_else(|_| Role::new(interned(metadata), layer, config, traces))
+}
+
+/// The one [`Callsite`] of this metadata. It lives as long as the program, as the callsite does.
+fn interned(metadata: &'static Metadata<'static>) -> &'static Callsite {
+    static CALLSITES: OnceLock<RwLock<HashMap<usize, &'static Callsite>>> = OnceLock::new();
+    let callsites = CALLSITES.get_or_init(RwLock::default);
+    let key = address(metadata);
+    let read = callsites.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = read.get(&key) {
+        return found;
+    }
+    drop(read);
+    let mut write = callsites.write().unwrap_or_else(PoisonError::into_inner);
+    write.entry(key).or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata))))
+}

@@ -1,0 +1,89 @@
+//! Reaching the current activity from the application's code.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::outcome::End;
+use super::patch::ActivityPatch;
+use super::root::{Op, Root};
+use super::thread::{Active, with_thread};
+use crate::model::ActivityId;
+
+/// Patches that found no activity.
+static OUTSIDE: AtomicU64 = AtomicU64::new(0);
+
+/// How often [`with_activity`] was called outside of any activity, in this process.
+pub(crate) fn outside() -> u64 {
+    OUTSIDE.load(Ordering::Relaxed)
+}
+
+/// Adds to the activity of the request that the current span belongs to.
+///
+/// It works from any function under the request's span, and from spawned tasks that carry the
+/// span (`.instrument(Span::current())`). Outside of a request it does nothing but count: `patch`
+/// is not called. If it panics, the panic goes to the caller and the activity stays as it was.
+///
+/// ```
+/// use tracing_activity::with_activity;
+/// with_activity(|a| a.event("login").user("u17").data("method", "password"));
+/// ```
+pub fn with_activity(patch: impl FnOnce(ActivityPatch) -> ActivityPatch) {
+    match CurrentActivity::get() {
+        Some(current) => current.patch(patch),
+        None => {
+            OUTSIDE.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A handle to a running activity, to add to it or finish it from elsewhere.
+///
+/// ```
+/// use tracing_activity::CurrentActivity;
+/// if let Some(activity) = CurrentActivity::get() {
+///     println!("support id: {}", activity.id());
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct CurrentActivity {
+    root: Arc<Root>,
+}
+
+impl CurrentActivity {
+    /// The activity that the current span belongs to.
+    #[must_use]
+    pub fn get() -> Option<Self> {
+        let root = with_thread(|thread| thread.innermost().map(|active| Arc::clone(&active.root)));
+        root.flatten().map(|root| Self { root })
+    }
+
+    /// The activity's identity: what to print on an error page.
+    #[must_use]
+    pub fn id(&self) -> ActivityId {
+        self.root.id()
+    }
+
+    /// Adds to the activity. After its end this does nothing.
+    pub fn patch(&self, patch: impl FnOnce(ActivityPatch) -> ActivityPatch) {
+        // The application's code runs before anything of ours is touched.
+        let mut patch = Some(patch(ActivityPatch::default()));
+        let key = Arc::as_ptr(&self.root) as usize;
+        with_thread(|thread| {
+            if let Some(Active { buffer: Some(buffer), .. }) = thread.active(key)
+                && let Some(patch) = patch.take()
+            {
+                let limits = buffer.shared.limits;
+                buffer.patch.merge(patch, &limits);
+            }
+        });
+        if let Some(patch) = patch {
+            self.root.send(Op::Patch(Box::new(patch)));
+        }
+    }
+
+    /// Ends the activity now, whatever still holds its span. Spans that begin later are counted
+    /// and left out.
+    pub fn finish(self) {
+        self.root.finish(self.root.shared().now(), End::Finished);
+    }
+}

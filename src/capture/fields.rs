@@ -1,0 +1,270 @@
+//! Recorded field values: one flat list and one text arena per activity.
+//!
+//! Values are copied as they arrive - integers as they are, text into the arena - so nothing is
+//! allocated per field once the buffers have grown. Names are the callsite's own static text.
+
+use std::fmt::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tracing_core::field::{Field, Visit};
+
+use super::callsite::{Callsite, Signal};
+use super::outcome::Signals;
+use crate::model::{TraceId, Value};
+
+/// What a field belongs to: a span by its index, or an event by its index with this bit set.
+pub(super) const EVENT: u32 = 1 << 31;
+
+/// A value in 16 bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Raw {
+    I64(i64),
+    U64(u64),
+    F64(f64),
+    Bool(bool),
+    Text { start: u32, len: u32 },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FieldRecord {
+    pub(super) owner: u32,
+    pub(super) name: &'static str,
+    raw: Raw,
+}
+
+/// How much may be recorded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FieldLimits {
+    pub(super) fields: usize,
+    pub(super) field_bytes: usize,
+    pub(super) row_bytes: usize,
+}
+
+/// The fields of one activity, or of one operation that has yet to reach it.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    records: Vec<FieldRecord>,
+    text: String,
+    /// Something was cut or left out.
+    pub(super) truncated: bool,
+    /// A `Debug` or `Display` of the application panicked.
+    pub(super) panicked: bool,
+}
+
+impl Fields {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &FieldRecord> {
+        self.records.iter()
+    }
+
+    /// Heap memory held.
+    pub(super) fn bytes(&self) -> usize {
+        self.records.capacity() * size_of::<FieldRecord>() + self.text.capacity()
+    }
+
+    /// The text of a value, where it is text.
+    pub(super) fn text_of(&self, record: &FieldRecord) -> Option<&str> {
+        match record.raw {
+            Raw::Text { start, len } => Some(&self.text[start as usize..(start + len) as usize]),
+            _ => None,
+        }
+    }
+
+    pub(super) fn value(&self, record: &FieldRecord) -> Value {
+        match record.raw {
+            Raw::I64(value) => Value::I64(value),
+            Raw::U64(value) => Value::U64(value),
+            Raw::F64(value) => Value::F64(value),
+            Raw::Bool(value) => Value::Bool(value),
+            Raw::Text { .. } => Value::Str(self.text_of(record).unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// Adds the fields of a detached operation, which now belong to `owner`.
+    pub(super) fn append(&mut self, other: &Fields, owner: u32, limits: &FieldLimits) {
+        self.truncated |= other.truncated;
+        self.panicked |= other.panicked;
+        for record in &other.records {
+            match other.text_of(record) {
+                Some(text) => self.push_text(owner, record.name, text, limits),
+                None => self.push(owner, record.name, record.raw, limits),
+            }
+        }
+    }
+
+    /// Forgets everything and gives back memory beyond `keep` bytes.
+    pub(super) fn reset(&mut self, keep: usize) {
+        self.records.clear();
+        self.text.clear();
+        self.records.shrink_to(keep / size_of::<FieldRecord>());
+        self.text.shrink_to(keep);
+        self.truncated = false;
+        self.panicked = false;
+    }
+
+    fn push(&mut self, owner: u32, name: &'static str, raw: Raw, limits: &FieldLimits) {
+        if self.records.len() < limits.fields {
+            self.records.push(FieldRecord { owner, name, raw });
+        } else {
+            self.truncated = true;
+        }
+    }
+
+    fn push_text(&mut self, owner: u32, name: &'static str, text: &str, limits: &FieldLimits) {
+        let start = self.text.len();
+        let room = limits.field_bytes.min(limits.row_bytes.saturating_sub(start));
+        let cut = text.floor_char_boundary(room.min(text.len()));
+        self.truncated |= cut < text.len();
+        self.text.push_str(&text[..cut]);
+        self.push_range(owner, name, start, limits);
+    }
+
+    fn push_range(&mut self, owner: u32, name: &'static str, start: usize, limits: &FieldLimits) {
+        let len = (self.text.len() - start) as u32;
+        self.push(owner, name, Raw::Text { start: start as u32, len }, limits);
+    }
+
+    /// Formats `value`, which is code of the application: it may be endless, fail or panic.
+    fn push_format(
+        &mut self,
+        owner: u32,
+        name: &'static str,
+        value: fmt::Arguments<'_>,
+        limits: &FieldLimits,
+    ) {
+        let start = self.text.len();
+        let room = limits.field_bytes.min(limits.row_bytes.saturating_sub(start));
+        let mut writer = Bounded { text: &mut self.text, end: start + room, full: false };
+        match catch_unwind(AssertUnwindSafe(|| writer.write_fmt(value))) {
+            Ok(_) => self.truncated |= writer.full,
+            Err(payload) => {
+                // Dropping the payload could panic again.
+                std::mem::forget(payload);
+                self.text.truncate(start);
+                self.panicked = true;
+                return self.push_text(owner, name, "(formatting panicked)", limits);
+            }
+        }
+        self.push_range(owner, name, start, limits);
+    }
+}
+
+/// Writes up to a bound and then tells the formatter to stop.
+struct Bounded<'a> {
+    text: &'a mut String,
+    end: usize,
+    full: bool,
+}
+
+impl fmt::Write for Bounded<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = self.end.saturating_sub(self.text.len());
+        let cut = part.floor_char_boundary(room.min(part.len()));
+        self.text.push_str(&part[..cut]);
+        if cut < part.len() {
+            self.full = true;
+            return Err(fmt::Error);
+        }
+        Ok(())
+    }
+}
+
+/// Copies the fields of a span, event or late `record`, and notes the signals among them.
+pub(super) struct Recorder<'a> {
+    pub(super) fields: &'a mut Fields,
+    pub(super) owner: u32,
+    pub(super) limits: &'a FieldLimits,
+    pub(super) callsite: &'static Callsite,
+    /// Where signals go; `None` for spans whose status is not the request's.
+    pub(super) signals: Option<&'a mut Signals>,
+}
+
+impl Recorder<'_> {
+    fn number(&mut self, field: &Field, value: i64) {
+        let Some(signals) = self.signals.as_deref_mut() else { return };
+        match self.callsite.signal(field.index()) {
+            Signal::Status(rank) => signals.set_status(rank, u16::try_from(value).ok()),
+            Signal::GrpcStatus => signals.set_grpc(u16::try_from(value).ok()),
+            _ => {}
+        }
+    }
+
+    fn text(signal: Signal, signals: Option<&mut Signals>, text: &str) {
+        let Some(signals) = signals else { return };
+        match signal {
+            Signal::None => {}
+            Signal::Status(rank) => signals.set_status(rank, leading_number(text)),
+            Signal::GrpcStatus => signals.set_grpc(leading_number(text)),
+            Signal::OtelStatus => signals.otel_error = text.eq_ignore_ascii_case("error"),
+            Signal::OtelKind => signals.set_kind(text),
+            Signal::TraceId => signals.remote_trace = text.parse::<TraceId>().ok(),
+            Signal::Failure => signals.failed = true,
+        }
+    }
+
+    fn format(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        self.fields.push_format(self.owner, field.name(), value, self.limits);
+        let signal = self.callsite.signal(field.index());
+        if signal != Signal::None
+            && let Some(record) = self.fields.records.last()
+            && let Some(text) = self.fields.text_of(record)
+        {
+            Self::text(signal, self.signals.as_deref_mut(), text);
+        }
+    }
+}
+
+/// The number a status such as `200 OK` begins with.
+fn leading_number(text: &str) -> Option<u16> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text[..end].parse().ok()
+}
+
+impl Visit for Recorder<'_> {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.fields.push(self.owner, field.name(), Raw::I64(value), self.limits);
+        self.number(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.fields.push(self.owner, field.name(), Raw::U64(value), self.limits);
+        self.number(field, i64::try_from(value).unwrap_or(-1));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.fields.push(self.owner, field.name(), Raw::F64(value), self.limits);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.fields.push(self.owner, field.name(), Raw::Bool(value), self.limits);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.fields.push_text(self.owner, field.name(), value, self.limits);
+        Self::text(self.callsite.signal(field.index()), self.signals.as_deref_mut(), value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.format(field, format_args!("{}", Chain(value)));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.format(field, format_args!("{value:?}"));
+    }
+}
+
+/// An error and its sources, `: ` between them.
+struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        // A source that names itself would never end; the writer's bound stops it too.
+        for _ in 0..64 {
+            let Some(error) = source else { break };
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,381 @@
+//! [`ActivityLayer`]: the callbacks, each as short as its fast path allows.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tracing_core::span::{Attributes, Id, Record};
+use tracing_core::{Event, Interest, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
+
+use super::callsite::{Mark, Role, role};
+use super::fields::{Fields, Recorder};
+use super::outcome::{End, Signals};
+use super::panics;
+use super::root::{Op, Root, RootCell};
+use super::shared::Shared;
+use super::thread::{Active, Place, UNKNOWN, with_thread};
+use crate::config::Roots;
+
+/// Ancestors looked at from a span towards its root. A guard held across an await can nest spans
+/// without bound.
+const MAX_WALK: usize = 128;
+
+/// The layer that turns requests into activities.
+///
+/// Add it to a `tracing-subscriber` [`Registry`](tracing_subscriber::Registry) as it is: it
+/// chooses for itself what to record, and wrapping it in a per-layer filter would lose spans
+/// whenever someone asks `enabled!`. Make one with [`builder`](crate::builder).
+#[derive(Debug)]
+pub struct ActivityLayer {
+    /// `None` when switched off by configuration.
+    shared: Option<Arc<Shared>>,
+    /// No other layer wants the callsites that this one ignores.
+    alone: bool,
+}
+
+impl ActivityLayer {
+    pub(crate) fn new(shared: Option<Arc<Shared>>) -> Self {
+        Self { shared, alone: false }
+    }
+
+    /// Lets the layer switch off the callsites that it ignores, for everyone.
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// Runs a callback so that no panic of ours reaches the application.
+    fn guarded(&self, f: impl FnOnce(&Arc<Shared>)) {
+        let Some(shared) = &self.shared else { return };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(shared))) {
+            // Dropping the payload could panic again.
+            std::mem::forget(payload);
+            shared.panicked();
+        }
+    }
+
+    fn wants(&self, metadata: &'static Metadata<'static>) -> bool {
+        !self.alone || self.shared.as_ref().is_some_and(|shared| role_in(shared, metadata).wanted())
+    }
+}
+
+fn role_in(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
+    role(metadata, shared.layer, &shared.config, shared.traces)
+}
+
+impl<S> Layer<S> for ActivityLayer
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        self.guarded(|shared| new_span(shared, attributes, id, &ctx));
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
+        self.guarded(|shared| record(shared, id, values, &ctx));
+    }
+
+    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+        self.guarded(|shared| on_event(shared, event, &ctx));
+    }
+
+    fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
+        self.guarded(|shared| enter(shared, id, &ctx));
+    }
+
+    fn on_exit(&self, id: &Id, _ctx: Context<'_, S>) {
+        self.guarded(|shared| exit(shared, id));
+    }
+
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        self.guarded(|shared| close(shared, &id, &ctx));
+    }
+}
+
+/// How a span or event is placed.
+enum Placed {
+    /// It was dealt with.
+    Done,
+    /// It belongs to no activity.
+    Outside,
+    /// The registry must be asked.
+    Ask,
+}
+
+fn new_span<S>(shared: &Arc<Shared>, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let role = role_in(shared, attributes.metadata());
+    if !role.recorded && !role.root {
+        return;
+    }
+    let placed = with_thread(|thread| {
+        let place = if attributes.is_contextual() {
+            match thread.current(shared.layer) {
+                Some(Some(place)) => place,
+                _ => return Placed::Outside,
+            }
+        } else if let Some(parent) = attributes.parent() {
+            match thread.place_of(shared.layer, parent.into_u64()) {
+                Some(place) => place,
+                None => return Placed::Ask,
+            }
+        } else {
+            return Placed::Outside;
+        };
+        let Some(Active { buffer: Some(buffer), .. }) = thread.active(place.key) else {
+            return Placed::Ask;
+        };
+        if place.index == UNKNOWN {
+            return Placed::Ask;
+        }
+        if role.recorded {
+            let metadata = role.callsite.metadata;
+            let now = shared.now();
+            if let Some(index) = buffer.begin_span(id.into_u64(), metadata, place.index, now) {
+                buffer.record(index, role.callsite, |recorder| attributes.record(recorder));
+            }
+        }
+        Placed::Done
+    });
+    match placed.unwrap_or(Placed::Ask) {
+        Placed::Done => {}
+        Placed::Outside => begin_root(shared, attributes, id, role, ctx),
+        Placed::Ask => {
+            let parent = ctx.span(id).and_then(|span| span.parent());
+            let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, it)) else {
+                return begin_root(shared, attributes, id, role, ctx);
+            };
+            if role.recorded {
+                let time = shared.now();
+                let (fields, _) = detached(shared, role, |recorder| attributes.record(recorder));
+                let callsite = role.callsite;
+                root.send(Op::Begin { id: id.into_u64(), callsite, ancestors, time, fields });
+            }
+        }
+    }
+}
+
+/// Begins an activity, if this span outside of any is a request.
+fn begin_root<S>(
+    shared: &Arc<Shared>,
+    attributes: &Attributes<'_>,
+    id: &Id,
+    role: Role,
+    ctx: &Context<'_, S>,
+) where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    if !role.root || !shared.is_enabled() {
+        return;
+    }
+    let Some(span) = ctx.span(id) else { return };
+    let any_parentless = shared.config.roots == Roots::All && span.parent().is_none();
+    if role.callsite.mark == Mark::Plain && !any_parentless {
+        return;
+    }
+    let mut buffer = shared.buffer();
+    buffer.begin_span(id.into_u64(), role.callsite.metadata, 0, shared.now());
+    buffer.record(0, role.callsite, |recorder| attributes.record(recorder));
+    let serves = buffer.signals.serves(role.callsite.mark) || any_parentless;
+    // A second activity layer in one registry has no business here.
+    let taken = span.extensions().get::<RootCell>().is_some();
+    if !serves || taken || !shared.admit() {
+        return shared.recycle(buffer);
+    }
+    let root = Root::new(role.callsite, id.into_u64(), buffer);
+    span.extensions_mut().insert(RootCell(root));
+}
+
+fn record<S>(shared: &Arc<Shared>, id: &Id, values: &Record<'_>, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let done = with_thread(|thread| {
+        let Some((active, index)) = thread.find(shared.layer, id.into_u64()) else { return false };
+        let Some(buffer) = &mut active.buffer else { return false };
+        let callsite = role_in(shared, buffer.spans[index as usize].metadata).callsite;
+        buffer.record(index, callsite, |recorder| values.record(recorder));
+        true
+    });
+    if done == Some(true) {
+        return;
+    }
+    let Some(span) = ctx.span(id) else { return };
+    let role = role_in(shared, span.metadata());
+    if !role.recorded && !role.root {
+        return;
+    }
+    if let Some((root, _)) = find_root(shared, span) {
+        let (fields, signals) = detached(shared, role, |recorder| values.record(recorder));
+        root.send(Op::Record { id: id.into_u64(), fields, signals });
+    }
+}
+
+fn on_event<S>(shared: &Arc<Shared>, event: &Event<'_>, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let role = role_in(shared, event.metadata());
+    if !role.recorded && !role.callsite.tells_status || event.is_root() {
+        return;
+    }
+    let placed = with_thread(|thread| {
+        let place = match event.parent() {
+            None => match thread.current(shared.layer) {
+                Some(Some(place)) => place,
+                _ => return Placed::Outside,
+            },
+            Some(parent) => match thread.place_of(shared.layer, parent.into_u64()) {
+                Some(place) => place,
+                None => return Placed::Ask,
+            },
+        };
+        match thread.active(place.key) {
+            Some(Active { buffer: Some(buffer), .. }) if place.index != UNKNOWN => {
+                let now = shared.now();
+                buffer.event(role.callsite, role.recorded, place.index, now, |recorder| {
+                    event.record(recorder);
+                });
+                Placed::Done
+            }
+            _ => Placed::Ask,
+        }
+    });
+    if !matches!(placed, Some(Placed::Ask) | None) {
+        return;
+    }
+    let parent = match event.parent() {
+        Some(parent) => ctx.span(parent),
+        None => ctx.lookup_current(),
+    };
+    if let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, it)) {
+        let time = shared.now();
+        let (fields, signals) = detached(shared, role, |recorder| event.record(recorder));
+        let (callsite, recorded) = (role.callsite, role.recorded);
+        root.send(Op::Event { callsite, recorded, ancestors, time, fields, signals });
+    }
+}
+
+fn enter<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let raw = id.into_u64();
+    with_thread(|thread| {
+        let place = thread.place_of(shared.layer, raw).or_else(|| {
+            let parent = ctx.span(id)?.parent()?.id().into_u64();
+            // A span that is left out, inside of one that this thread is in.
+            thread.entered(shared.layer, parent).map(|place| Place { own: false, ..place })
+        });
+        let place = place.or_else(|| {
+            let (root, ancestors) = find_root(shared, ctx.span(id)?)?;
+            let key = Arc::as_ptr(&root) as usize;
+            let active = thread.attach(root);
+            let Some(buffer) = &mut active.buffer else {
+                return Some(Place { key, index: UNKNOWN, own: true });
+            };
+            // Operations of other threads may have begun this very span.
+            active.root.catch_up(buffer);
+            let own = buffer.find(raw);
+            Some(Place {
+                key,
+                index: own.unwrap_or_else(|| buffer.nearest(&ancestors)),
+                own: own.is_some(),
+            })
+        });
+        thread.push(shared.layer, raw, place);
+    });
+}
+
+fn exit(shared: &Arc<Shared>, id: &Id) {
+    let raw = id.into_u64();
+    let left = with_thread(|thread| {
+        let place = thread.pop(shared.layer, raw)?;
+        if place.own
+            && let Some(active) = thread.active(place.key)
+        {
+            let time = shared.now();
+            let panicking = std::thread::panicking();
+            match &mut active.buffer {
+                Some(buffer) if place.index != UNKNOWN => {
+                    buffer.exit(place.index, time, panicking);
+                    if panicking && buffer.panic_message.is_none() {
+                        buffer.panic_message = panics::take_message();
+                    }
+                }
+                _ => active.root.send(Op::Exit { id: raw, time, panicking }),
+            }
+        }
+        thread.release(place.key)
+    });
+    // Giving the buffer back may seal the activity: not while this thread's state is borrowed.
+    drop(left);
+}
+
+fn close<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let done = with_thread(|thread| match thread.find(shared.layer, id.into_u64()) {
+        Some((Active { buffer: Some(buffer), root, .. }, index)) if index != 0 => {
+            // Spans begun elsewhere below this one must find it before it closes.
+            root.catch_up(buffer);
+            buffer.close(index, shared.now());
+            true
+        }
+        _ => false,
+    });
+    if done == Some(true) {
+        return;
+    }
+    let Some(span) = ctx.span(id) else { return };
+    let cell = span.extensions_mut().remove::<RootCell>();
+    if let Some(RootCell(root)) = cell {
+        root.finish(shared.now(), End::Closed);
+    } else if role_in(shared, span.metadata()).recorded
+        && let Some((root, _)) = find_root(shared, span)
+    {
+        root.send(Op::Close { id: id.into_u64(), time: shared.now() });
+    }
+}
+
+/// Walks from `span` to the root of its activity; gives it and the ids passed, `span` first.
+fn find_root<S>(shared: &Shared, span: SpanRef<'_, S>) -> Option<(Arc<Root>, Vec<u64>)>
+where
+    S: for<'span> LookupSpan<'span>,
+{
+    let mut passed = Vec::new();
+    for span in span.scope().take(MAX_WALK) {
+        passed.push(span.id().into_u64());
+        if let Some(RootCell(root)) = span.extensions().get::<RootCell>() {
+            return (root.layer() == shared.layer).then(|| (Arc::clone(root), passed));
+        }
+    }
+    None
+}
+
+/// Records fields into lists of their own, to be merged later.
+fn detached(
+    shared: &Shared,
+    role: Role,
+    record: impl FnOnce(&mut Recorder<'_>),
+) -> (Fields, Signals) {
+    let (mut fields, mut signals) = (Fields::default(), Signals::default());
+    let is_event = role.callsite.metadata.is_event();
+    record(&mut Recorder {
+        fields: &mut fields,
+        owner: 0,
+        limits: &shared.limits,
+        callsite: role.callsite,
+        signals: (!is_event || role.callsite.tells_status).then_some(&mut signals),
+    });
+    (fields, signals)
+}

@@ -1,0 +1,386 @@
+//! From the record of a request to the columns of its row.
+//!
+//! This runs on the worker's thread. Fields of the root span give the columns by OpenTelemetry's
+//! names, their deprecated aliases and what the frameworks use; `activity.*` fields of any span
+//! come next, what the application said through `with_activity` wins.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde_json::Value as Json;
+
+use super::buffer::{Buffer, Sealed};
+use super::fields::{EVENT, FieldRecord};
+use super::patch::ActivityPatch;
+use super::trace::trace;
+use super::url::{path_of, scrubbed};
+use crate::model::{Activity, Outcome, Value};
+use crate::pipeline::Seed;
+use crate::sampling::Decision;
+
+impl Seed for Buffer {
+    fn bytes(&self) -> usize {
+        Buffer::bytes(self)
+    }
+
+    fn into_activity(self: Box<Self>) -> Option<Activity> {
+        let activity = activity(&self);
+        let shared = std::sync::Arc::clone(&self.shared);
+        shared.recycle(self);
+        match (&shared.filter, activity) {
+            (Some(filter), Some(activity)) => filter(&activity).then_some(activity),
+            (_, activity) => activity,
+        }
+    }
+}
+
+/// The activity that a sealed buffer records.
+fn activity(buffer: &Buffer) -> Option<Activity> {
+    let Sealed { verdict, decision, duration } = buffer.sealed?;
+    let shared = &buffer.shared;
+    let mut activity = Activity {
+        when: buffer.when,
+        activity_id: buffer.id,
+        duration: duration.div_ceil(1000),
+        outcome: verdict.outcome,
+        status: buffer.signals.status(),
+        service: shared.service.clone(),
+        host: shared.host.clone(),
+        site_version: shared.site_version,
+        site_revision: shared.site_revision.clone(),
+        remote_trace_id: buffer.signals.remote_trace,
+        incomplete: verdict.incomplete || buffer.fields.panicked || buffer.patch.incomplete,
+        dropped_spans: buffer.dropped_spans,
+        ..Activity::default()
+    };
+    let mut columns = Columns::default();
+    for record in buffer.fields.iter() {
+        columns.read(buffer, record, &mut activity);
+    }
+    columns.fill(buffer, &mut activity);
+    let annotated = annotations(buffer);
+    let truncated = annotated.truncated | buffer.patch.truncated;
+    let too_long = apply(annotated, &buffer.patch, shared.limits.row_bytes, &mut activity);
+    activity.truncated = buffer.truncated | truncated | too_long;
+    fill_error(buffer, verdict.error_kind, &mut activity);
+    fallbacks(buffer, &mut activity);
+    if let Decision::Keep { reason, weight } = decision {
+        activity.kept_because = Some(reason);
+        activity.sample_weight = weight;
+        activity.trace = Some(trace(buffer));
+    }
+    Some(activity)
+}
+
+/// What the root's fields say before it is known which of several names is there.
+#[derive(Default)]
+struct Columns {
+    url: Option<String>,
+    query: Option<String>,
+    rpc: [Option<String>; 2],
+    messaging: [Option<String>; 2],
+}
+
+impl Columns {
+    /// Reads a field of the root span. Among aliases the conventional name wins, else the last.
+    fn read(&mut self, buffer: &Buffer, record: &FieldRecord, activity: &mut Activity) {
+        if record.owner != 0 {
+            return;
+        }
+        let text = || text(&buffer.fields.value(record));
+        let alias = |column: &mut String| {
+            if column.is_empty() {
+                *column = text();
+            }
+        };
+        match record.name {
+            "http.request.method" => activity.method = method(&text()),
+            "http.method" | "method" if activity.method.is_empty() => {
+                activity.method = method(&text());
+            }
+            "http.route" => activity.route = text(),
+            "url.path" => self.url = Some(text()),
+            "url.query" => self.query = Some(text()),
+            "http.target" | "uri" | "path" | "url.full" | "http.url" => {
+                self.url.get_or_insert_with(text);
+            }
+            "user_agent.original" => activity.user_agent = text(),
+            "http.user_agent" | "user_agent" => alias(&mut activity.user_agent),
+            "http.request.header.referer" | "http.referer" | "referer" => {
+                alias(&mut activity.referer);
+            }
+            "client.address" => activity.ip = ip(&text()),
+            "http.client_ip" | "remote_addr" | "remote.addr" | "network.peer.address"
+                if activity.ip.is_none() =>
+            {
+                activity.ip = ip(&text());
+            }
+            "user.id" => activity.user_id = text(),
+            "enduser.id" => alias(&mut activity.user_id),
+            "session.id" => activity.session_id = text(),
+            "error.type" | "exception.type" => activity.error_kind = text(),
+            "exception.message" => activity.error = text(),
+            "otel.status_description" | "otel.status_message" | "error" => {
+                alias(&mut activity.error);
+            }
+            "rpc.service" => self.rpc[0] = Some(text()),
+            "rpc.method" => self.rpc[1] = Some(text()),
+            "messaging.operation.name" | "messaging.operation" | "messaging.operation.type" => {
+                self.messaging[0].get_or_insert_with(text);
+            }
+            "messaging.destination.name" => self.messaging[1] = Some(text()),
+            _ => {}
+        }
+    }
+
+    fn fill(self, buffer: &Buffer, activity: &mut Activity) {
+        if let Some(mut url) = self.url {
+            if let Some(query) = self.query.filter(|query| !query.is_empty() && !url.contains('?'))
+            {
+                url.push('?');
+                url.push_str(query.trim_start_matches('?'));
+            }
+            activity.url = scrubbed(&url);
+        }
+        activity.referer = scrubbed(&activity.referer);
+        if activity.route.is_empty() {
+            let joined = |[a, b]: [Option<String>; 2], between: &str| {
+                let parts: Vec<String> = [a, b].into_iter().flatten().collect();
+                parts.join(between)
+            };
+            activity.route = joined(self.rpc, "/");
+            if activity.route.is_empty() {
+                activity.route = joined(self.messaging, " ");
+            }
+        }
+        let is_http = !activity.method.is_empty() || !activity.url.is_empty();
+        if !is_http && activity.route.is_empty() {
+            buffer.spans[0].metadata.name().clone_into(&mut activity.route);
+        }
+    }
+}
+
+/// A text of the field's value.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Str(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A known HTTP method in upper case, else `_OTHER`, as OpenTelemetry asks: a column of few
+/// values must not be at a client's mercy.
+fn method(text: &str) -> String {
+    const KNOWN: [&str; 10] =
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
+    let known = KNOWN.iter().find(|known| known.eq_ignore_ascii_case(text));
+    (*known.unwrap_or(&"_OTHER")).to_owned()
+}
+
+/// The network of an address, with or without a port: IPv4 to /24, IPv6 to /48.
+fn ip(text: &str) -> Option<Ipv6Addr> {
+    let text = text.trim();
+    let address = text
+        .parse::<IpAddr>()
+        .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))
+        .ok()?;
+    Some(match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            Ipv4Addr::new(a, b, c, 0).to_ipv6_mapped()
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)
+        }
+    })
+}
+
+/// What `activity.*` fields say, in the order recorded.
+fn annotations(buffer: &Buffer) -> ActivityPatch {
+    let mut patch = ActivityPatch::default();
+    let limits = &buffer.shared.limits;
+    for record in buffer.fields.iter() {
+        let Some(name) = record.name.strip_prefix("activity.") else { continue };
+        let value = buffer.fields.value(record);
+        let text = text(&value);
+        let new = ActivityPatch::default();
+        let keep = |old: &Option<(String, String)>, at: usize| {
+            old.as_ref().map_or(String::new(), |pair| [&pair.0, &pair.1][at].clone())
+        };
+        let new = match name {
+            "title" => new.title(text),
+            "okind" => new.object(text, keep(&patch.object, 1)),
+            "oid" => new.object(keep(&patch.object, 0), text),
+            "ekind" => new.event(text),
+            "user_id" => new.user(text),
+            "session_id" => new.session(text),
+            "app" => new.app(text, keep(&patch.app, 1)),
+            "app_version" => new.app(keep(&patch.app, 0), text),
+            "error" => new.error(keep(&patch.error, 0), text),
+            "error_kind" => new.error(text, keep(&patch.error, 1)),
+            "outcome" => match text.parse::<Outcome>() {
+                Ok(outcome) => new.outcome(outcome),
+                Err(_) => ActivityPatch { incomplete: true, ..new },
+            },
+            "data" => match serde_json::from_str(&text) {
+                Ok(Json::Object(map)) => {
+                    map.into_iter().fold(new, |new, (key, value)| new.data(key, value))
+                }
+                _ => ActivityPatch { incomplete: true, ..new },
+            },
+            _ => match name.strip_prefix("data.") {
+                Some(key) => new.data(key, &value),
+                None => continue,
+            },
+        };
+        patch.merge(new, limits);
+    }
+    patch
+}
+
+/// Writes the annotations and then the application's patch over the columns. Tells whether data
+/// had to be left out.
+fn apply(
+    mut annotated: ActivityPatch,
+    patch: &ActivityPatch,
+    max_data: usize,
+    activity: &mut Activity,
+) -> bool {
+    let unlimited =
+        super::fields::FieldLimits { fields: usize::MAX, field_bytes: usize::MAX, row_bytes: 0 };
+    annotated.merge(patch.clone(), &unlimited);
+    let ActivityPatch { title, object, event, data, error, outcome, user, session, app, .. } =
+        annotated;
+    let set = |column: &mut String, value: Option<String>| {
+        if let Some(value) = value {
+            *column = value;
+        }
+    };
+    set(&mut activity.title, title);
+    set(&mut activity.ekind, event);
+    set(&mut activity.user_id, user);
+    set(&mut activity.session_id, session);
+    if let Some((okind, oid)) = object {
+        (activity.okind, activity.oid) = (okind, oid);
+    }
+    if let Some((app, version)) = app {
+        (activity.app, activity.app_version) = (app, version);
+    }
+    if let Some((kind, message)) = error {
+        (activity.error_kind, activity.error) = (kind, message);
+    }
+    if let Some(outcome) = outcome {
+        activity.outcome = outcome;
+    }
+    activity.incomplete |= annotated.incomplete;
+    let (text, too_long) = json_object(&data, max_data);
+    activity.data = text;
+    too_long
+}
+
+/// A JSON object of these entries in their order, or empty text; entries beyond `max` bytes are
+/// left out, and whether any was.
+fn json_object(data: &[(String, Json)], max: usize) -> (String, bool) {
+    if data.is_empty() {
+        return (String::new(), false);
+    }
+    let mut text = String::from("{");
+    let mut left_out = false;
+    for (key, value) in data {
+        let entry = format!("{}:{value}", Json::from(key.as_str()));
+        if text.len() + entry.len() + 2 > max {
+            left_out = true;
+            continue;
+        }
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&entry);
+    }
+    text.push('}');
+    (text, left_out)
+}
+
+/// The error columns, from what the spans and events tell when the application did not.
+fn fill_error(buffer: &Buffer, kind: &str, activity: &mut Activity) {
+    if kind == "panic"
+        && activity.error.is_empty()
+        && let Some(message) = &buffer.panic_message
+    {
+        activity.error = message.to_string();
+    }
+    if activity.error.is_empty()
+        && let Some((message, class)) = first_error(buffer)
+    {
+        activity.error = message;
+        if activity.error_kind.is_empty() {
+            activity.error_kind = class;
+        }
+    }
+    if activity.error_kind.is_empty() {
+        kind.clone_into(&mut activity.error_kind);
+    }
+    if activity.error_kind.is_empty()
+        && activity.outcome == Outcome::ServerFault
+        && activity.status != 0
+    {
+        activity.error_kind = activity.status.to_string();
+    }
+}
+
+/// Message and class of the request's first error event; a framework's own only when there is no
+/// other, as it merely repeats the status.
+fn first_error(buffer: &Buffer) -> Option<(String, String)> {
+    let errors = || {
+        let events = buffer.events.iter().enumerate();
+        events.filter(|(_, event)| *event.metadata.level() == tracing_core::Level::ERROR)
+    };
+    let framework = |target: &str| target.starts_with("tower_http");
+    let own = errors().find(|(_, event)| !framework(event.metadata.target()));
+    let (index, _) = own.or_else(|| errors().next())?;
+    let owner = EVENT | index as u32;
+    let field = |names: &[&str]| {
+        let mut records = buffer.fields.iter().rev();
+        let found = records.find(|it| it.owner == owner && names.contains(&it.name));
+        found.map(|record| text(&buffer.fields.value(record)))
+    };
+    let message = field(&["classification"]).or_else(|| field(&["message"])).unwrap_or_default();
+    let cause = field(&["exception.message", "error", "err"]);
+    let message = match cause {
+        Some(cause) if message.is_empty() => cause,
+        Some(cause) if !message.contains(&cause) => format!("{message}: {cause}"),
+        _ => message,
+    };
+    Some((message, field(&["exception.type", "error.type"]).unwrap_or_default()))
+}
+
+/// Object and event of a request that nobody annotated.
+fn fallbacks(buffer: &Buffer, activity: &mut Activity) {
+    if activity.okind.is_empty() && activity.oid.is_empty() {
+        "site".clone_into(&mut activity.okind);
+        activity.oid = match (activity.route.as_str(), path_of(&activity.url)) {
+            ("", "") => "/".to_owned(),
+            ("", path) => path.to_owned(),
+            (route, _) => route.to_owned(),
+        };
+    }
+    if activity.ekind.is_empty() {
+        activity.ekind = match (activity.method.as_str(), activity.route.as_str()) {
+            ("", "") => buffer.spans[0].metadata.name().to_owned(),
+            ("", route) => route.to_owned(),
+            // The path would make a column of few values one of many.
+            (method, "") => method.to_owned(),
+            (method, route) => format!("{method} {route}"),
+        };
+    }
+}
+
+/// The class of an error that arose in the span at `index`: empty when none did.
+pub(super) fn span_error(buffer: &Buffer, index: u32) -> &'static str {
+    if buffer.spans[index as usize].panicked {
+        return "panic";
+    }
+    let is_error = |level: &tracing_core::Level| *level == tracing_core::Level::ERROR;
+    let failed = buffer.events.iter().any(|it| it.span == index && is_error(it.metadata.level()));
+    if failed { "error" } else { "" }
+}

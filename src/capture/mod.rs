@@ -1,0 +1,46 @@
+//! From spans to activities: the `tracing` layer and what the application says to it.
+//!
+//! How a request becomes an activity:
+//!
+//! 1. `layer` sees a span begin. `callsite` knows from its metadata whether it is a request; if it
+//!    is, and no activity encloses it, a `buffer` begins to record it and a `root` cell is hung on
+//!    the span: the only extension we ever store.
+//! 2. Entering the span moves the buffer into `thread`; child spans, events and fields are
+//!    appended to it without a lock. What happens elsewhere - on other threads, inside a `Debug`
+//!    that logs - reaches the root cell as an operation and is applied in order.
+//! 3. The request ends: its span closes, or the application says so, or it is given up. `root`
+//!    seals the buffer: `outcome` judges how it went, `sampling` decides about its trace, and the
+//!    buffer goes to the queue. A request is sealed once; what comes later is counted.
+//! 4. On the worker's thread `mapping` and `trace` turn the buffer into an
+//!    [`Activity`](crate::model::Activity), and the buffer returns to the pool.
+//!
+//! Invariants:
+//! - The application's code - a `Debug`, a closure given to [`with_activity`] - runs under no lock
+//!   of ours and with no span extension held.
+//! - No callback blocks, panics into the application or emits `tracing` data of its own. Caps
+//!   bound what a request may record; what is left out is flagged and counted.
+//! - Registry ids are reused after a span closes: they name open spans only and never leave.
+//! - Every request that is counted as created meets exactly one fate.
+//!
+//! Absent on purpose: I/O, clocks other than `shared`'s, column names.
+
+mod buffer;
+mod callsite;
+mod current;
+mod fields;
+mod layer;
+mod mapping;
+mod outcome;
+pub(crate) mod panics;
+mod patch;
+mod root;
+mod shared;
+mod thread;
+mod trace;
+mod url;
+
+pub(crate) use current::outside;
+pub use current::{CurrentActivity, with_activity};
+pub use layer::ActivityLayer;
+pub use patch::ActivityPatch;
+pub(crate) use shared::{ActivityFilter, Shared};

@@ -1,0 +1,179 @@
+//! How a request went, from the little that frameworks tell.
+//!
+//! Statuses come as span fields or in an event, as numbers or text, under three names; failures
+//! come as a classification, as an error status of OpenTelemetry or as a panic. [`Signals`]
+//! collects them while the request runs, [`Signals::judge`] weighs them when it ends.
+
+use std::sync::atomic::Ordering;
+
+use super::callsite::{Callsite, Mark};
+use crate::model::{Outcome, TraceId};
+
+/// What `otel.kind` said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Kind {
+    #[default]
+    Unsaid,
+    /// `server` or `consumer`.
+    Serving,
+    /// `client`, `producer` or `internal`.
+    Other,
+}
+
+/// What is known of a request's end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Signals {
+    /// HTTP status, 0 when none was seen.
+    status: u16,
+    /// Rank of the field that told the status.
+    rank: u8,
+    grpc: Option<u16>,
+    pub(super) otel_error: bool,
+    pub(super) failed: bool,
+    /// An event at level ERROR happened.
+    pub(super) error_event: bool,
+    /// The root span was left by a panic.
+    pub(super) panicked: bool,
+    pub(super) kind: Kind,
+    pub(super) remote_trace: Option<TraceId>,
+}
+
+/// How the activity came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its span closed.
+    Closed,
+    /// The application said that it is finished.
+    Finished,
+    /// It was given up: too old, or the process ends.
+    Abandoned,
+}
+
+/// The judgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Verdict {
+    pub(super) outcome: Outcome,
+    /// Class of the error where the end itself tells it.
+    pub(super) error_kind: &'static str,
+    pub(super) incomplete: bool,
+}
+
+impl Signals {
+    /// A status from a field of this rank. Below 100 it is a gRPC code.
+    pub(super) fn set_status(&mut self, rank: u8, status: Option<u16>) {
+        match status {
+            Some(code @ 0..100) => self.set_grpc(Some(code)),
+            Some(status @ 100..1000) if rank >= self.rank => {
+                (self.status, self.rank) = (status, rank);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn set_grpc(&mut self, code: Option<u16>) {
+        self.grpc = code.or(self.grpc);
+    }
+
+    pub(super) fn set_kind(&mut self, kind: &str) {
+        self.kind = match kind {
+            _ if kind.eq_ignore_ascii_case("server") || kind.eq_ignore_ascii_case("consumer") => {
+                Kind::Serving
+            }
+            "" => Kind::Unsaid,
+            _ => Kind::Other,
+        };
+    }
+
+    /// Takes over what another operation told.
+    pub(super) fn merge(&mut self, other: &Signals) {
+        if other.status != 0 {
+            self.set_status(other.rank, Some(other.status));
+        }
+        self.grpc = other.grpc.or(self.grpc);
+        self.otel_error |= other.otel_error;
+        self.failed |= other.failed;
+        self.error_event |= other.error_event;
+        self.panicked |= other.panicked;
+        self.remote_trace = other.remote_trace.or(self.remote_trace);
+        if other.kind != Kind::Unsaid {
+            self.kind = other.kind;
+        }
+    }
+
+    /// HTTP status, else the gRPC code, else 0.
+    pub(super) fn status(&self) -> u16 {
+        if self.status == 0 { self.grpc.unwrap_or(0) } else { self.status }
+    }
+
+    /// Whether a span of this mark, having said this, serves a request.
+    pub(super) fn serves(&self, mark: Mark) -> bool {
+        match self.kind {
+            Kind::Serving => true,
+            Kind::Other => false,
+            Kind::Unsaid => mark == Mark::Request,
+        }
+    }
+
+    /// Weighs the signals of a request whose root span is of `root`.
+    pub(super) fn judge(&self, root: &Callsite, end: End) -> Verdict {
+        let of = |outcome, error_kind| Verdict { outcome, error_kind, incomplete: false };
+        let by_status = match self.status {
+            0 => None,
+            500.. => Some(Outcome::ServerFault),
+            400.. => Some(Outcome::ClientFault),
+            _ => Some(Outcome::Success),
+        };
+        let by_grpc = self.grpc.map(grpc_outcome);
+        let told = match (by_status, by_grpc) {
+            // gRPC answers HTTP 200 to everything; its own code says how it went.
+            (Some(Outcome::Success) | None, Some(outcome)) => Some(outcome),
+            (by_status, _) => by_status,
+        };
+        if let Some(outcome) = told {
+            root.status_seen.store(true, Ordering::Relaxed);
+            return match outcome {
+                Outcome::Success if self.panicked => of(Outcome::ServerFault, "panic"),
+                Outcome::Success if self.failed || self.otel_error => of(Outcome::ServerFault, ""),
+                outcome => of(outcome, ""),
+            };
+        }
+        if self.panicked {
+            return of(Outcome::ServerFault, "panic");
+        }
+        if self.failed || self.otel_error {
+            root.status_seen.store(true, Ordering::Relaxed);
+            return of(Outcome::ServerFault, "");
+        }
+        if end == End::Abandoned {
+            return Verdict { incomplete: true, ..of(Outcome::ServerFault, "abandoned") };
+        }
+        if !answers_with_status(root) || end == End::Finished {
+            return of(if self.error_event { Outcome::ServerFault } else { Outcome::Success }, "");
+        }
+        if root.status_seen.load(Ordering::Relaxed) {
+            // Others of its kind were answered: this one's client went away.
+            return of(Outcome::ClientFault, "cancelled");
+        }
+        let outcome = if self.error_event { Outcome::ServerFault } else { Outcome::Success };
+        Verdict { incomplete: true, ..of(outcome, "no_status") }
+    }
+}
+
+/// Whether requests of this callsite end with a status when they are answered.
+fn answers_with_status(root: &Callsite) -> bool {
+    let mut names = root.metadata.fields().iter().map(|field| field.name());
+    root.mark == Mark::Request
+        && names.any(|name| {
+            name.starts_with("http.") || name.starts_with("rpc.") || name == "uri" || name == "path"
+        })
+}
+
+/// Whose fault a gRPC code tells, by OpenTelemetry's convention for the server side: UNKNOWN,
+/// `DEADLINE_EXCEEDED`, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and `DATA_LOSS` are errors.
+fn grpc_outcome(code: u16) -> Outcome {
+    match code {
+        0 => Outcome::Success,
+        2 | 4 | 12 | 13 | 14 | 15 => Outcome::ServerFault,
+        _ => Outcome::ClientFault,
+    }
+}

@@ -1,0 +1,43 @@
+//! What a panicking handler said.
+//!
+//! A span that is left by a panic shows only that it happened; the message goes to the panic
+//! hook. [`install_hook`] adds a hook before the present one that remembers the message for the
+//! thread, so that the row can tell it.
+
+use std::cell::RefCell;
+use std::sync::Once;
+
+/// Bytes of a message that are remembered.
+const MAX_MESSAGE: usize = 1024;
+
+thread_local! {
+    static MESSAGE: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+}
+
+/// Remembers the messages of panics from now on, then calls the hook that was installed before.
+pub(crate) fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let payload = info.payload_as_str().unwrap_or("(no message)");
+            let cut = payload.floor_char_boundary(MAX_MESSAGE.min(payload.len()));
+            let message = match info.location() {
+                Some(place) => format!("{} at {}:{}", &payload[..cut], place.file(), place.line()),
+                None => payload[..cut].to_owned(),
+            };
+            // No thread-local any more: the thread is ending.
+            let _ = MESSAGE.try_with(|last| {
+                if let Ok(mut last) = last.try_borrow_mut() {
+                    *last = Some(message.into_boxed_str());
+                }
+            });
+            previous(info);
+        }));
+    });
+}
+
+/// The message of this thread's last panic.
+pub(super) fn take_message() -> Option<Box<str>> {
+    MESSAGE.try_with(|last| last.try_borrow_mut().ok()?.take()).ok()?
+}

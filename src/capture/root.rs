@@ -1,0 +1,296 @@
+//! One running request: where its buffer rests, and what reaches it from elsewhere.
+//!
+//! A [`Root`] hangs as the only extension on the request's root span. The thread that is inside
+//! the request holds the buffer; everyone else - another thread, a callback inside a callback, an
+//! explicit parent - leaves an [`Op`], which is applied in order by whoever holds the buffer next.
+//! Operations carry finished values: no code of the application runs under the lock.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::buffer::{Buffer, Sealed};
+use super::callsite::Callsite;
+use super::fields::Fields;
+use super::outcome::{End, Signals};
+use super::patch::ActivityPatch;
+use super::shared::Shared;
+use crate::model::ActivityId;
+
+/// What the registry keeps for the root span.
+#[derive(Debug)]
+pub(super) struct RootCell(pub(super) Arc<Root>);
+
+/// Something that happened to a request away from its buffer. Spans are named by the registry's
+/// ids, which are unique among the open ones.
+#[derive(Debug)]
+pub(super) enum Op {
+    Begin {
+        id: u64,
+        callsite: &'static Callsite,
+        ancestors: Vec<u64>,
+        time: u64,
+        fields: Fields,
+    },
+    Record {
+        id: u64,
+        fields: Fields,
+        signals: Signals,
+    },
+    Event {
+        callsite: &'static Callsite,
+        recorded: bool,
+        ancestors: Vec<u64>,
+        time: u64,
+        fields: Fields,
+        signals: Signals,
+    },
+    Exit {
+        id: u64,
+        time: u64,
+        panicking: bool,
+    },
+    Close {
+        id: u64,
+        time: u64,
+    },
+    Patch(Box<ActivityPatch>),
+}
+
+/// A running request.
+#[derive(Debug)]
+pub(crate) struct Root {
+    shared: Arc<Shared>,
+    callsite: &'static Callsite,
+    span_id: u64,
+    id: ActivityId,
+    started: u64,
+    slot: AtomicUsize,
+    /// Operations wait for the holder of the buffer.
+    pending: AtomicBool,
+    home: Mutex<Home>,
+}
+
+#[derive(Debug)]
+struct Home {
+    /// The buffer, unless a thread holds it.
+    buffer: Option<Box<Buffer>>,
+    ops: Vec<Op>,
+    /// When and how the request ended, where a thread still holds the buffer.
+    end: Option<(u64, End)>,
+    sealed: bool,
+}
+
+impl Root {
+    pub(super) fn new(callsite: &'static Callsite, span_id: u64, buffer: Box<Buffer>) -> Arc<Self> {
+        let root = Arc::new(Self {
+            shared: Arc::clone(&buffer.shared),
+            callsite,
+            span_id,
+            id: buffer.id,
+            started: buffer.spans[0].start,
+            slot: AtomicUsize::new(usize::MAX),
+            pending: AtomicBool::new(false),
+            home: Mutex::new(Home {
+                buffer: Some(buffer),
+                ops: Vec::new(),
+                end: None,
+                sealed: false,
+            }),
+        });
+        root.slot.store(root.shared.enlist(&root), Ordering::Relaxed);
+        root
+    }
+
+    pub(super) fn span_id(&self) -> u64 {
+        self.span_id
+    }
+
+    pub(super) fn layer(&self) -> u32 {
+        self.shared.layer
+    }
+
+    pub(super) fn id(&self) -> ActivityId {
+        self.id
+    }
+
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn home(&self) -> MutexGuard<'_, Home> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the buffer, unless another thread holds it or the activity is over.
+    pub(super) fn check_out(&self) -> Option<Box<Buffer>> {
+        self.home().buffer.take()
+    }
+
+    /// Applies to a buffer in hand what happened elsewhere meanwhile.
+    pub(super) fn catch_up(&self, buffer: &mut Buffer) {
+        if !self.pending.swap(false, Ordering::Acquire) {
+            return;
+        }
+        let ops = std::mem::take(&mut self.home().ops);
+        for op in ops {
+            buffer.apply(op);
+        }
+    }
+
+    /// Gives the buffer back.
+    pub(super) fn check_in(&self, mut buffer: Box<Buffer>) {
+        let mut home = self.home();
+        for op in home.ops.drain(..) {
+            buffer.apply(op);
+        }
+        match home.end {
+            None => home.buffer = Some(buffer),
+            Some((time, end)) => {
+                home.sealed = true;
+                drop(home);
+                self.seal(buffer, time, end);
+            }
+        }
+    }
+
+    /// Something happened away from the buffer.
+    pub(super) fn send(&self, op: Op) {
+        let mut home = self.home();
+        if home.sealed {
+            if matches!(op, Op::Begin { .. }) {
+                self.shared.counters.count_late_span();
+            }
+            return;
+        }
+        if let Some(buffer) = &mut home.buffer {
+            buffer.apply(op);
+        } else if home.ops.len() < self.max_ops() {
+            home.ops.push(op);
+            self.pending.store(true, Ordering::Release);
+        } else {
+            self.shared.counters.count_late_span();
+        }
+    }
+
+    /// Operations that may wait: begin, exit and close of every span, and the events.
+    fn max_ops(&self) -> usize {
+        let config = &self.shared.config;
+        config.max_spans.saturating_mul(4).saturating_add(config.max_events).saturating_add(64)
+    }
+
+    /// The request is over. Who comes first decides; a thread that holds the buffer seals it when
+    /// it leaves.
+    pub(super) fn finish(&self, now: u64, end: End) {
+        let mut home = self.home();
+        if home.sealed || home.end.is_some() {
+            return;
+        }
+        match home.buffer.take() {
+            Some(buffer) => {
+                home.sealed = true;
+                drop(home);
+                self.seal(buffer, now, end);
+            }
+            None => home.end = Some((now, end)),
+        }
+    }
+
+    /// Judges the finished request, decides about its trace and hands it over.
+    fn seal(&self, mut buffer: Box<Buffer>, now: u64, end: End) {
+        let shared = &self.shared;
+        shared.delist(self.span_id, self.slot.load(Ordering::Relaxed));
+        shared.ended();
+        let root = &mut buffer.spans[0];
+        // One that was answered and is only held by something detached ended when it was left.
+        let answered = end == End::Abandoned && buffer.signals.status() != 0;
+        if root.end == 0 || !(end == End::Closed || answered) {
+            root.end = now;
+        }
+        let (start, finished) = (root.start, root.end);
+        let duration = finished.saturating_sub(start);
+        if end == End::Finished {
+            // What began after the end was said belongs to nobody's request.
+            while buffer.spans.last().is_some_and(|span| span.start > finished) {
+                buffer.spans.pop();
+                shared.counters.count_late_span();
+            }
+        }
+        for span in &mut buffer.spans {
+            if span.end == 0 {
+                span.end = finished.max(span.start);
+            }
+        }
+        buffer.truncated |= buffer.fields.truncated;
+        buffer.signals.error_event |= buffer.patch.error.is_some();
+        let mut verdict = buffer.signals.judge(self.callsite, end);
+        if let Some(outcome) = buffer.patch.outcome {
+            verdict.outcome = outcome;
+        }
+        let trace_id = buffer.signals.remote_trace.unwrap_or(self.id.to_trace_id());
+        let decision =
+            shared.sampler.decide(verdict.outcome, Duration::from_nanos(duration), trace_id);
+        buffer.sealed = Some(Sealed { verdict, decision, duration });
+        if buffer.truncated {
+            shared.counters.count_truncated();
+        }
+        if let Err((reason, _seed)) = shared.queue.push(buffer) {
+            shared.counters.count_dropped(reason);
+        }
+    }
+}
+
+impl Drop for Root {
+    /// A registry that goes away drops its spans without closing them.
+    fn drop(&mut self) {
+        let now = self.shared.now();
+        self.finish(now, End::Abandoned);
+    }
+}
+
+impl Buffer {
+    /// Applies an operation from elsewhere.
+    fn apply(&mut self, op: Op) {
+        let limits = self.shared.limits;
+        match op {
+            Op::Begin { id, callsite, ancestors, time, fields } => {
+                let parent = self.nearest(&ancestors);
+                if let Some(index) = self.begin_span(id, callsite.metadata, parent, time) {
+                    self.fields.append(&fields, index, &limits);
+                }
+            }
+            Op::Record { id, fields, signals } => {
+                let Some(index) = self.find(id) else { return };
+                self.fields.append(&fields, index, &limits);
+                if index == 0 {
+                    self.signals.merge(&signals);
+                }
+            }
+            Op::Event { callsite, recorded, ancestors, time, fields, signals } => {
+                let span = self.nearest(&ancestors);
+                self.signals.merge(&signals);
+                self.append_event(callsite, recorded, span, time, &fields);
+            }
+            Op::Exit { id, time, panicking } => {
+                if let Some(index) = self.find(id) {
+                    self.exit(index, time, panicking);
+                }
+            }
+            Op::Close { id, time } => {
+                if let Some(index) = self.find(id) {
+                    self.close(index, time);
+                }
+            }
+            Op::Patch(patch) => self.patch.merge(*patch, &limits),
+        }
+    }
+
+    /// The index of the first of these spans that is recorded, else of the root.
+    pub(super) fn nearest(&self, ancestors: &[u64]) -> u32 {
+        ancestors.iter().find_map(|id| self.find(*id)).unwrap_or(0)
+    }
+}

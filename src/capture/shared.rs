@@ -1,0 +1,196 @@
+//! What the layer, its running requests and the worker share.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Instant, SystemTime};
+
+use crossbeam_queue::ArrayQueue;
+use slab::Slab;
+
+use super::buffer::Buffer;
+use super::fields::FieldLimits;
+use super::outcome::End;
+use super::root::Root;
+use crate::config::{CaptureConfig, Config};
+use crate::model::{Activity, ActivityId, Timestamp};
+use crate::pipeline::{Counters, DropReason, Queue};
+use crate::sampling::TailSampler;
+
+/// Decides whether an activity is delivered.
+pub(crate) type ActivityFilter = Arc<dyn Fn(&Activity) -> bool + Send + Sync>;
+
+/// Buffers kept for reuse.
+const POOL: usize = 256;
+
+/// Locks among which running requests are spread.
+const SHARDS: usize = 16;
+
+/// Panics of our own callbacks after which the layer switches itself off.
+const MAX_PANICS: u32 = 16;
+
+/// The state of one layer.
+pub(crate) struct Shared {
+    /// Tells this layer from others in the process.
+    pub(super) layer: u32,
+    pub(super) config: CaptureConfig,
+    pub(super) limits: FieldLimits,
+    pub(super) sampler: TailSampler,
+    /// Whether spans are collected at all.
+    pub(super) traces: bool,
+    pub(super) filter: Option<ActivityFilter>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) service: String,
+    pub(super) host: String,
+    pub(super) site_version: Timestamp,
+    pub(super) site_revision: String,
+    enabled: AtomicBool,
+    panics: AtomicU32,
+    pool: ArrayQueue<Box<Buffer>>,
+    in_flight: AtomicUsize,
+    running: [Mutex<Slab<Weak<Root>>>; SHARDS],
+    epoch: Instant,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("layer", &self.layer).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: &Config,
+        filter: Option<ActivityFilter>,
+        queue: Arc<Queue>,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        static LAYERS: AtomicU32 = AtomicU32::new(0);
+        let sampler = TailSampler::new(config.sample.clone());
+        Arc::new(Self {
+            layer: LAYERS.fetch_add(1, Ordering::Relaxed),
+            limits: FieldLimits {
+                fields: config.capture.max_fields,
+                field_bytes: config.capture.max_field_bytes,
+                row_bytes: config.capture.max_row_bytes,
+            },
+            config: config.capture.clone(),
+            traces: sampler.can_keep(),
+            sampler,
+            filter,
+            counters,
+            queue,
+            service: config.service.clone(),
+            host: config.host.clone(),
+            site_version: config.site_version,
+            site_revision: config.site_revision.clone(),
+            enabled: AtomicBool::new(true),
+            panics: AtomicU32::new(0),
+            pool: ArrayQueue::new(POOL),
+            in_flight: AtomicUsize::new(0),
+            running: std::array::from_fn(|_| Mutex::default()),
+            epoch: Instant::now(),
+        })
+    }
+
+    pub(crate) fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds since the layer was made; never 0.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// One of our callbacks panicked. That is a defect of ours; the application goes on, and
+    /// after a few we do no more harm.
+    pub(super) fn panicked(&self) {
+        self.counters.count_panic();
+        if self.panics.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_PANICS {
+            self.set_enabled(false);
+        }
+    }
+
+    /// An empty buffer for what may become a request.
+    pub(super) fn buffer(self: &Arc<Self>) -> Box<Buffer> {
+        let mut buffer = self.pool.pop().unwrap_or_else(|| Box::new(Buffer::new(Arc::clone(self))));
+        let when = Timestamp::from(SystemTime::now());
+        buffer.begin(ActivityId::new(when, random()), when);
+        buffer
+    }
+
+    /// Counts a new request; `false` when too many are running to capture it.
+    pub(super) fn admit(&self) -> bool {
+        self.counters.count_created();
+        let admitted = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.config.max_in_flight;
+        if !admitted {
+            self.ended();
+            self.counters.count_dropped(DropReason::InFlight);
+        }
+        self.queue.nudge();
+        admitted
+    }
+
+    /// A running request ended.
+    pub(super) fn ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn recycle(&self, mut buffer: Box<Buffer>) {
+        buffer.reset();
+        // A full pool drops the buffer.
+        let _ = self.pool.push(buffer);
+    }
+
+    /// Remembers a running request, to find it should it never end.
+    pub(super) fn enlist(&self, root: &Arc<Root>) -> usize {
+        self.shard(root.span_id()).insert(Arc::downgrade(root))
+    }
+
+    pub(super) fn delist(&self, span_id: u64, slot: usize) {
+        let _ = self.shard(span_id).try_remove(slot);
+    }
+
+    fn shard(&self, span_id: u64) -> std::sync::MutexGuard<'_, Slab<Weak<Root>>> {
+        let shard = &self.running[span_id as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the requests that have been running longer than `age`, as abandoned.
+    pub(crate) fn abandon_older_than(&self, age: std::time::Duration) {
+        let now = self.now();
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        for shard in &self.running {
+            let old: Vec<Arc<Root>> = {
+                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                let roots = shard.iter().filter_map(|(_, root)| root.upgrade());
+                roots.filter(|root| now.saturating_sub(root.started()) >= age).collect()
+            };
+            for root in old {
+                root.finish(now, End::Abandoned);
+            }
+        }
+    }
+
+    /// Ends what has outlived the configured lifetime.
+    pub(crate) fn abandon_old(&self) {
+        self.abandon_older_than(self.config.max_lifetime);
+    }
+}
+
+/// 64 random bits, from a generator of this thread that the system's entropy seeded.
+fn random() -> u64 {
+    use std::cell::RefCell;
+    use std::hash::{BuildHasher, RandomState};
+    thread_local! {
+        static GENERATOR: RefCell<fastrand::Rng> =
+            RefCell::new(fastrand::Rng::with_seed(RandomState::new().hash_one(0)));
+    }
+    let next = GENERATOR.try_with(|generator| generator.borrow_mut().u64(..));
+    next.unwrap_or_else(|_| RandomState::new().hash_one(1))
+}

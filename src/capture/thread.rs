@@ -1,0 +1,163 @@
+//! What a thread is inside of: a copy of the registry's span stack with each span's place in its
+//! activity, and the buffers that the thread holds.
+//!
+//! Entering the first span of a request moves its buffer here, leaving the last moves it back; in
+//! between, everything the request does on this thread is an append without a lock. The state is
+//! borrowed while fields are recorded, so a callback inside a callback - a `Debug` that logs -
+//! finds it taken and goes the slow way through the registry.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::buffer::Buffer;
+use super::root::Root;
+
+/// An index that is not known because another thread holds the buffer.
+pub(super) const UNKNOWN: u32 = u32::MAX;
+
+/// A span's place in its activity.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// The address of the activity's [`Root`].
+    pub(super) key: usize,
+    /// The span's index in the buffer, or that of its nearest recorded ancestor.
+    pub(super) index: u32,
+    /// Whether the index is the span's own.
+    pub(super) own: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    layer: u32,
+    /// The same span is already on the stack; the registry does not count it as current.
+    duplicate: bool,
+    place: Option<Place>,
+}
+
+/// A request that this thread is inside of.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) root: Arc<Root>,
+    /// `None` when another thread holds it.
+    pub(super) buffer: Option<Box<Buffer>>,
+    entries: u32,
+}
+
+impl Active {
+    fn key(&self) -> usize {
+        key(&self.root)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.root.check_in(buffer);
+        }
+    }
+}
+
+fn key(root: &Arc<Root>) -> usize {
+    Arc::as_ptr(root) as usize
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ThreadState {
+    stack: Vec<Entry>,
+    actives: Vec<Active>,
+}
+
+thread_local! {
+    static THREAD: RefCell<ThreadState> =
+        const { RefCell::new(ThreadState { stack: Vec::new(), actives: Vec::new() }) };
+}
+
+/// Runs `f` on this thread's state; `None` when it is in use further up the stack, or gone
+/// because the thread is ending.
+pub(super) fn with_thread<R>(f: impl FnOnce(&mut ThreadState) -> R) -> Option<R> {
+    THREAD.try_with(|state| state.try_borrow_mut().ok().map(|mut state| f(&mut state))).ok()?
+}
+
+impl ThreadState {
+    /// The place of the current span of this layer: `None` when no span is entered, `Some(None)`
+    /// when it belongs to no activity.
+    pub(super) fn current(&self, layer: u32) -> Option<Option<Place>> {
+        let mut entries = self.stack.iter().rev();
+        entries.find(|entry| entry.layer == layer && !entry.duplicate).map(|entry| entry.place)
+    }
+
+    /// The place of a span that this thread is inside of.
+    pub(super) fn entered(&self, layer: u32, id: u64) -> Option<Place> {
+        let mut entries = self.stack.iter().rev();
+        entries.find(|entry| entry.layer == layer && entry.id == id)?.place
+    }
+
+    /// The innermost activity of any layer.
+    pub(super) fn innermost(&mut self) -> Option<&mut Active> {
+        let key = self.stack.iter().rev().find_map(|entry| entry.place)?.key;
+        self.active(key)
+    }
+
+    pub(super) fn active(&mut self, key: usize) -> Option<&mut Active> {
+        self.actives.iter_mut().rev().find(|active| active.key() == key)
+    }
+
+    /// The buffer at hand that records this open span, and its index.
+    pub(super) fn find(&mut self, layer: u32, id: u64) -> Option<(&mut Active, u32)> {
+        self.actives.iter_mut().rev().find_map(|active| {
+            if active.root.layer() != layer {
+                return None;
+            }
+            let index = active.buffer.as_ref()?.find(id)?;
+            Some((active, index))
+        })
+    }
+
+    /// The place of a span that a buffer at hand records.
+    pub(super) fn place_of(&mut self, layer: u32, id: u64) -> Option<Place> {
+        self.find(layer, id).map(|(active, index)| Place { key: active.key(), index, own: true })
+    }
+
+    /// Makes `root` an activity of this thread, with its buffer if it is free.
+    pub(super) fn attach(&mut self, root: Arc<Root>) -> &mut Active {
+        let key = key(&root);
+        let known = self.actives.iter().rposition(|active| active.key() == key);
+        let position = known.unwrap_or_else(|| {
+            self.actives.push(Active { root, buffer: None, entries: 0 });
+            self.actives.len() - 1
+        });
+        let active = &mut self.actives[position];
+        if active.buffer.is_none() {
+            active.buffer = active.root.check_out();
+        }
+        active
+    }
+
+    /// The span was entered.
+    pub(super) fn push(&mut self, layer: u32, id: u64, place: Option<Place>) {
+        if let Some(place) = place
+            && let Some(active) = self.active(place.key)
+        {
+            active.entries += 1;
+        }
+        let duplicate = self.stack.iter().any(|entry| entry.id == id && entry.layer == layer);
+        self.stack.push(Entry { id, layer, duplicate, place });
+    }
+
+    /// The span was left: its place, if it was entered here and belongs to an activity.
+    pub(super) fn pop(&mut self, layer: u32, id: u64) -> Option<Place> {
+        let position =
+            self.stack.iter().rposition(|entry| entry.id == id && entry.layer == layer)?;
+        self.stack.remove(position).place
+    }
+
+    /// An entry of this activity was popped. The last gives back the activity, to be dropped
+    /// after this thread's state is released.
+    pub(super) fn release(&mut self, key: usize) -> Option<Active> {
+        let position = self.actives.iter().rposition(|active| active.key() == key)?;
+        let active = &mut self.actives[position];
+        active.entries = active.entries.saturating_sub(1);
+        (active.entries == 0).then(|| self.actives.remove(position))
+    }
+}

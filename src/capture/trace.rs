@@ -1,0 +1,100 @@
+//! From the record of a request to its trace.
+
+use std::borrow::Cow;
+
+use super::buffer::Buffer;
+use super::fields::{EVENT, FieldRecord};
+use super::mapping::span_error;
+use super::url::scrubbed;
+use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
+
+/// The trace that a buffer records.
+pub(super) fn trace(buffer: &Buffer) -> Trace {
+    let origin = buffer.spans[0].start;
+    let micros = |nanos: u64| u32::try_from(nanos / 1000).unwrap_or(u32::MAX);
+    let mut trace = Trace::default();
+    for (index, span) in buffer.spans.iter().enumerate() {
+        trace.spans.push(SpanRecord {
+            name: Cow::Borrowed(span.metadata.name()),
+            target: Cow::Borrowed(span.metadata.target()),
+            level: level(*span.metadata.level()),
+            parent: span.parent,
+            start: micros(span.start.saturating_sub(origin)),
+            duration: micros(span.end.saturating_sub(span.start)),
+            error: Cow::Borrowed(span_error(buffer, index as u32)),
+            attributes: Vec::new(),
+        });
+    }
+    // An explicit finish may have cut off the last spans; their events go with them.
+    let kept = |span: u32| (span as usize) < buffer.spans.len();
+    let mut places = Vec::with_capacity(buffer.events.len());
+    for event in &buffer.events {
+        places.push(kept(event.span).then_some(trace.events.len()));
+        if kept(event.span) {
+            trace.events.push(EventRecord {
+                span: event.span,
+                time: micros(event.time.saturating_sub(origin)),
+                level: level(*event.metadata.level()),
+                target: Cow::Borrowed(event.metadata.target()),
+                message: String::new(),
+                attributes: Vec::new(),
+            });
+        }
+    }
+    for record in buffer.fields.iter() {
+        if record.owner & EVENT == 0 {
+            if let Some(span) = trace.spans.get_mut(record.owner as usize) {
+                set(&mut span.attributes, buffer, record);
+            }
+        } else if let Some(Some(place)) = places.get((record.owner & !EVENT) as usize) {
+            let event = &mut trace.events[*place];
+            if record.name == "message" {
+                event.message = buffer.fields.value(record).to_string();
+            } else {
+                set(&mut event.attributes, buffer, record);
+            }
+        }
+    }
+    trace
+}
+
+/// Of a repeated name the last value stands, at the place of the first.
+fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, buffer: &Buffer, record: &FieldRecord) {
+    let mut value = buffer.fields.value(record);
+    if let Value::Str(text) = &mut value
+        && is_address(record.name)
+    {
+        *text =
+            if record.name == "url.query" { scrubbed(&format!("?{text}")) } else { scrubbed(text) };
+    }
+    match attributes.iter_mut().find(|(name, _)| name == record.name) {
+        Some((_, old)) => *old = value,
+        None => attributes.push((Cow::Borrowed(record.name), value)),
+    }
+}
+
+/// Attributes that may hold a query, whose values are not kept.
+fn is_address(name: &str) -> bool {
+    matches!(
+        name,
+        "uri"
+            | "url"
+            | "url.full"
+            | "url.query"
+            | "http.url"
+            | "http.target"
+            | "referer"
+            | "http.referer"
+            | "http.request.header.referer"
+    )
+}
+
+fn level(level: tracing_core::Level) -> Level {
+    match level {
+        tracing_core::Level::ERROR => Level::Error,
+        tracing_core::Level::WARN => Level::Warn,
+        tracing_core::Level::INFO => Level::Info,
+        tracing_core::Level::DEBUG => Level::Debug,
+        _ => Level::Trace,
+    }
+}

@@ -1,0 +1,326 @@
+//! The composition root: from a [`Config`] to a running layer and worker.
+//!
+//! This is the only file that imports every room. The order of layers is fixed here: activities
+//! inside, other layers outside.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::{Layer, Registry};
+
+use crate::capture::{ActivityFilter, ActivityLayer, Shared, outside, panics};
+use crate::config::{self, Config, Database};
+use crate::error::Error;
+use crate::model::Activity;
+use crate::pipeline::{Counters, Queue, ShutdownReport, Stats, Worker, WorkerHandle};
+use crate::sink::{Sink, StdoutSink};
+
+/// The subscriber that layers given to [`Builder::layer`] are added to.
+pub type Base = Layered<ActivityLayer, Registry>;
+
+/// Captures activities from now on, as the environment says.
+///
+/// It installs the global `tracing` subscriber. Keep the guard until the process ends: dropping
+/// it delivers what is still waiting. Bound to `_` it would be dropped at once.
+///
+/// # Errors
+/// A variable whose value cannot be used, or a global subscriber that is installed already. A
+/// database that cannot be reached is no error: activities wait in the queue.
+///
+/// ```no_run
+/// # fn main() -> Result<(), tracing_activity::Error> {
+/// let activities = tracing_activity::init()?;
+/// // .. serve requests ..
+/// activities.shutdown(std::time::Duration::from_secs(5));
+/// # Ok(())
+/// # }
+/// ```
+pub fn init() -> Result<ShutdownGuard, Error> {
+    builder().install()
+}
+
+/// A builder, for more than the environment can say.
+#[must_use]
+pub fn builder() -> Builder {
+    Builder::default()
+}
+
+/// Sets up capture and delivery.
+///
+/// ```no_run
+/// # fn main() -> Result<(), tracing_activity::Error> {
+/// use tracing_subscriber::Layer as _;
+///
+/// let log = tracing_subscriber::fmt::layer()
+///     .with_filter(tracing_subscriber::filter::LevelFilter::INFO);
+/// let activities = tracing_activity::builder()
+///     .layer(log)
+///     .log_allowed(|activity| activity.route != "/healthz")
+///     .install()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+#[must_use]
+pub struct Builder {
+    config: Option<Config>,
+    filter: Option<ActivityFilter>,
+    sink: Option<Box<dyn Sink>>,
+    layers: Vec<Box<dyn Layer<Base> + Send + Sync>>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("layers", &self.layers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Takes this configuration instead of the environment's.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Delivers only activities that `allowed` says yes to; the others are counted as filtered.
+    ///
+    /// It is called once for every finished activity, on the worker's thread. Should it panic,
+    /// the activity counts as failed.
+    pub fn log_allowed(
+        mut self,
+        allowed: impl Fn(&Activity) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.filter = Some(Arc::new(allowed));
+        self
+    }
+
+    /// Delivers to this sink instead of the configured database.
+    pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
+        self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Adds a layer to the subscriber that [`install`](Self::install) makes, such as
+    /// `tracing_subscriber::fmt`. Filter it with `with_filter`: a filter for all layers would
+    /// also hide requests from the activities.
+    pub fn layer(mut self, layer: impl Layer<Base> + Send + Sync + 'static) -> Self {
+        self.layers.push(Box::new(layer));
+        self
+    }
+
+    /// Installs the global subscriber: a registry, the activity layer, and the layers added.
+    ///
+    /// Also remembers panic messages for the rows of the requests that panicked, by a panic hook
+    /// that calls the one installed before.
+    ///
+    /// # Errors
+    /// A variable whose value cannot be used, a thread that cannot be started, or a global
+    /// subscriber that is installed already.
+    pub fn install(mut self) -> Result<ShutdownGuard, Error> {
+        let layers = std::mem::take(&mut self.layers);
+        let (layer, guard) = self.build()?;
+        let installed = if layers.is_empty() {
+            tracing::subscriber::set_global_default(Registry::default().with(layer.alone()))
+        } else {
+            tracing::subscriber::set_global_default(Registry::default().with(layer).with(layers))
+        };
+        if installed.is_err() {
+            guard.shutdown(Duration::ZERO);
+            return Err(Error::installed());
+        }
+        panics::install_hook();
+        Ok(guard)
+    }
+
+    /// Makes the layer for a subscriber of your own, and starts the worker.
+    ///
+    /// Add the layer next to the `Registry`, inside of others. Layers given to
+    /// [`layer`](Self::layer) are not used here.
+    ///
+    /// # Errors
+    /// A variable whose value cannot be used, or a thread that cannot be started.
+    pub fn build(self) -> Result<(ActivityLayer, ShutdownGuard), Error> {
+        let config = match self.config {
+            Some(config) => config,
+            None => {
+                let config = Config::from_env()?;
+                for name in config::env::unknown_variables() {
+                    eprintln!("tracing-activity: {name} is not a variable of this crate; a typo?");
+                }
+                config
+            }
+        };
+        if config.database == Database::Off && self.sink.is_none() {
+            return Ok((ActivityLayer::new(None), ShutdownGuard { handle: Handle::off() }));
+        }
+        let sink = match self.sink {
+            Some(sink) => sink,
+            None => sink_for(&config)?,
+        };
+        let counters = Arc::new(Counters::new());
+        let queue = Arc::new(Queue::new(&config.pipeline));
+        let shared = Shared::new(&config, self.filter, Arc::clone(&queue), Arc::clone(&counters));
+        let tick = {
+            let shared = Arc::downgrade(&shared);
+            Box::new(move || {
+                if let Some(shared) = shared.upgrade() {
+                    shared.abandon_old();
+                }
+            })
+        };
+        let shutdown_timeout = config.pipeline.shutdown_timeout;
+        let worker =
+            Worker::spawn(Arc::clone(&queue), Arc::clone(&counters), sink, config.pipeline, tick)
+                .map_err(Error::thread)?;
+        let running =
+            Running { shared: Arc::clone(&shared), worker, queue, counters, shutdown_timeout };
+        let guard = ShutdownGuard { handle: Handle { running: Some(Arc::new(running)) } };
+        Ok((ActivityLayer::new(Some(shared)), guard))
+    }
+}
+
+fn sink_for(config: &Config) -> Result<Box<dyn Sink>, Error> {
+    Ok(match &config.database {
+        Database::ClickHouse(clickhouse) => clickhouse_sink(config, clickhouse)?,
+        Database::Off | Database::Stdout => Box::new(StdoutSink::new()),
+    })
+}
+
+#[cfg(feature = "clickhouse")]
+fn clickhouse_sink(
+    config: &Config,
+    clickhouse: &config::ClickHouse,
+) -> Result<Box<dyn Sink>, Error> {
+    Ok(Box::new(crate::sink::ClickHouseSink::new(clickhouse, config.pipeline.timeout)))
+}
+
+#[cfg(not(feature = "clickhouse"))]
+fn clickhouse_sink(
+    _config: &Config,
+    _clickhouse: &config::ClickHouse,
+) -> Result<Box<dyn Sink>, Error> {
+    Err(config::ConfigError::without_value(
+        "ACTIVITY_DB",
+        "this build has no ClickHouse; add the feature: tracing-activity = { features = [\"clickhouse\"] }",
+    )
+    .into())
+}
+
+/// What the guard and its handles hold.
+struct Running {
+    shared: Arc<Shared>,
+    worker: WorkerHandle,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    shutdown_timeout: Duration,
+}
+
+/// A view on the running delivery: counters, flush, the switch. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    running: Option<Arc<Running>>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.stats()).finish()
+    }
+}
+
+impl Handle {
+    fn off() -> Self {
+        Self { running: None }
+    }
+
+    /// What happened to every activity so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        if let Some(running) = &self.running {
+            stats = running.counters.snapshot(running.queue.len());
+        }
+        stats.outside = outside();
+        stats
+    }
+
+    /// Waits until everything that ended before the call has met its fate, at most for
+    /// `deadline`. Tells whether it did.
+    ///
+    /// It blocks the thread: in async code, call it in `spawn_blocking`.
+    #[must_use]
+    pub fn flush(&self, deadline: Duration) -> bool {
+        self.running.as_ref().is_none_or(|running| running.worker.flush(deadline))
+    }
+
+    /// Switches capture on or off. Requests under way keep going.
+    pub fn set_enabled(&self, enabled: bool) {
+        if let Some(running) = &self.running {
+            running.shared.set_enabled(enabled);
+        }
+    }
+
+    fn shutdown(&self, deadline: Option<Duration>) -> ShutdownReport {
+        let Some(running) = &self.running else { return ShutdownReport::of_nothing() };
+        running.shared.set_enabled(false);
+        // Requests that nobody will finish any more are rows too.
+        running.shared.abandon_older_than(Duration::ZERO);
+        let mut report = running.worker.shutdown(deadline.unwrap_or(running.shutdown_timeout));
+        report.stats.outside = outside();
+        report
+    }
+}
+
+/// Delivers what is waiting when it goes away. Keep it until the process ends.
+///
+/// Prefer [`shutdown`](Self::shutdown) over dropping: it says how long it may take and tells how
+/// it went. A `let _ = init()` would drop it at once; name it.
+#[derive(Debug)]
+#[must_use = "dropping the guard ends the capture of activities"]
+pub struct ShutdownGuard {
+    handle: Handle,
+}
+
+impl ShutdownGuard {
+    /// A view to give to others, such as a metrics page.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// What happened to every activity so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.handle.stats()
+    }
+
+    /// See [`Handle::flush`].
+    #[must_use]
+    pub fn flush(&self, deadline: Duration) -> bool {
+        self.handle.flush(deadline)
+    }
+
+    /// See [`Handle::set_enabled`].
+    pub fn set_enabled(&self, enabled: bool) {
+        self.handle.set_enabled(enabled);
+    }
+
+    /// Ends capture and delivers what is waiting, at most for `deadline`.
+    ///
+    /// Requests still running are sent as abandoned. What could not be delivered in time is
+    /// counted and reported. It blocks the thread: in async code, call it in `spawn_blocking` or
+    /// at the end of `main`.
+    pub fn shutdown(self, deadline: Duration) -> ShutdownReport {
+        self.handle.shutdown(Some(deadline))
+    }
+}
+
+impl Drop for ShutdownGuard {
+    fn drop(&mut self) {
+        self.handle.shutdown(None);
+    }
+}

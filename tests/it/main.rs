@@ -1,0 +1,14 @@
+//! The behaviour of the crate through its public API, under subscribers of each test's own.
+//!
+//! What must hold under the *global* subscriber stands in `tests/global.rs`, what needs a real
+//! ClickHouse in `tests/engine`.
+
+mod annotate;
+mod caps;
+mod columns;
+mod docs;
+mod outcomes;
+mod overload;
+mod pitfalls;
+#[macro_use]
+mod support;
