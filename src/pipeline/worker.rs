@@ -240,14 +240,7 @@ impl Drop for Finish {
         self.0.finish();
     }
 }
-<<<<<<< HEAD
-
-fn no_subscriber() -> Dispatch {
-    Dispatch::new(NoSubscriber::default())
-}
 
 #[cfg(test)]
 #[path = "worker_tests.rs"]
 mod tests;
-=======
->>>>>>> 5c6371c (capture, init: requests become activities through one layer)
