@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -50,6 +51,14 @@ async fn slow_stream() -> Body {
     Body::from_stream(parts)
 }
 
+/// Whether a request is inside of the handler that never answers.
+pub(crate) static HANGING: AtomicBool = AtomicBool::new(false);
+
+async fn hang() {
+    HANGING.store(true, Ordering::Relaxed);
+    std::future::pending().await
+}
+
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "index" }))
@@ -65,7 +74,7 @@ fn router() -> Router {
             }),
         )
         .route("/stream", get(slow_stream))
-        .route("/hang", get(std::future::pending::<()>))
+        .route("/hang", get(hang))
         .layer(TraceLayer::new_for_http())
 }
 
