@@ -42,7 +42,6 @@ pub fn init() -> Result<ShutdownGuard, Error> {
 }
 
 /// A builder, for more than the environment can say.
-#[must_use]
 pub fn builder() -> Builder {
     Builder::default()
 }
@@ -145,16 +144,7 @@ impl Builder {
     /// # Errors
     /// A variable whose value cannot be used, or a thread that cannot be started.
     pub fn build(self) -> Result<(ActivityLayer, ShutdownGuard), Error> {
-        let config = match self.config {
-            Some(config) => config,
-            None => {
-                let config = Config::from_env()?;
-                for name in config::env::unknown_variables() {
-                    eprintln!("tracing-activity: {name} is not a variable of this crate; a typo?");
-                }
-                config
-            }
-        };
+        let config = self.config.map_or_else(from_env, Ok)?;
         if config.database == Database::Off && self.sink.is_none() {
             return Ok((ActivityLayer::new(None), ShutdownGuard { handle: Handle::off() }));
         }
@@ -184,6 +174,14 @@ impl Builder {
     }
 }
 
+fn from_env() -> Result<Config, Error> {
+    let config = Config::from_env()?;
+    for name in config::env::unknown_variables() {
+        eprintln!("tracing-activity: {name} is not a variable of this crate; a typo?");
+    }
+    Ok(config)
+}
+
 fn sink_for(config: &Config) -> Result<Box<dyn Sink>, Error> {
     Ok(match &config.database {
         Database::ClickHouse(clickhouse) => clickhouse_sink(config, clickhouse)?,
@@ -192,6 +190,7 @@ fn sink_for(config: &Config) -> Result<Box<dyn Sink>, Error> {
 }
 
 #[cfg(feature = "clickhouse")]
+#[allow(clippy::unnecessary_wraps, reason = "without the feature it is an error")]
 fn clickhouse_sink(
     config: &Config,
     clickhouse: &config::ClickHouse,
@@ -314,6 +313,7 @@ impl ShutdownGuard {
     /// Requests still running are sent as abandoned. What could not be delivered in time is
     /// counted and reported. It blocks the thread: in async code, call it in `spawn_blocking` or
     /// at the end of `main`.
+    #[allow(clippy::must_use_candidate, reason = "the report is for those who want it")]
     pub fn shutdown(self, deadline: Duration) -> ShutdownReport {
         self.handle.shutdown(Some(deadline))
     }

@@ -1,4 +1,13 @@
-//! Every request a row.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+//!
+//! # Reading the source
+//!
+//! [`model`] says what an activity is; the private room `capture` makes one out of spans;
+//! [`sampling`] decides about its trace; [`pipeline`] carries it; [`sink`] stores it in the columns
+//! of [`schema`]; [`config`] holds the settings. `init` puts them together. Each opens with its
+//! invariants.
 
 pub mod config;
 pub mod model;

@@ -27,7 +27,7 @@ fn pitfall_05_what_is_traced_inside_of_a_callback_is_part_of_the_request() {
     let mut config = Config::default();
     config.sample = SamplingPolicy::ALL;
     // Longer than the test: the worker does not wake before the end.
-    config.pipeline.batch_interval = Duration::from_secs(600);
+    config.pipeline.batch_interval = Duration::from_mins(10);
     let guard = tracing_activity::builder().config(config).sink(sink.clone()).install().unwrap();
     // The worker announces by its first answer that it is about to sleep.
     assert!(guard.flush(Duration::from_secs(20)));

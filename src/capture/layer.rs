@@ -15,7 +15,7 @@ use super::outcome::{End, Signals};
 use super::panics;
 use super::root::{Op, Root, RootCell};
 use super::shared::Shared;
-use super::thread::{Active, Place, UNKNOWN, with_thread};
+use super::thread::{Active, Current, Place, UNKNOWN, with_thread};
 use crate::config::Roots;
 
 /// Ancestors looked at from a span towards its root. A guard held across an await can nest spans
@@ -119,8 +119,8 @@ where
     let placed = with_thread(|thread| {
         let place = if attributes.is_contextual() {
             match thread.current(shared.layer) {
-                Some(Some(place)) => place,
-                _ => return Placed::Outside,
+                Current::Inside(place) => place,
+                Current::Outside => return Placed::Outside,
             }
         } else if let Some(parent) = attributes.parent() {
             match thread.place_of(shared.layer, parent.into_u64()) {
@@ -150,7 +150,7 @@ where
         Placed::Outside => begin_root(shared, attributes, id, role, ctx),
         Placed::Ask => {
             let parent = ctx.span(id).and_then(|span| span.parent());
-            let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, it)) else {
+            let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, &it)) else {
                 return begin_root(shared, attributes, id, role, ctx);
             };
             if role.recorded {
@@ -213,7 +213,7 @@ where
     if !role.recorded && !role.root {
         return;
     }
-    if let Some((root, _)) = find_root(shared, span) {
+    if let Some((root, _)) = find_root(shared, &span) {
         let (fields, signals) = detached(shared, role, |recorder| values.record(recorder));
         root.send(Op::Record { id: id.into_u64(), fields, signals });
     }
@@ -230,8 +230,8 @@ where
     let placed = with_thread(|thread| {
         let place = match event.parent() {
             None => match thread.current(shared.layer) {
-                Some(Some(place)) => place,
-                _ => return Placed::Outside,
+                Current::Inside(place) => place,
+                Current::Outside => return Placed::Outside,
             },
             Some(parent) => match thread.place_of(shared.layer, parent.into_u64()) {
                 Some(place) => place,
@@ -256,7 +256,7 @@ where
         Some(parent) => ctx.span(parent),
         None => ctx.lookup_current(),
     };
-    if let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, it)) {
+    if let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, &it)) {
         let time = shared.now();
         let (fields, signals) = detached(shared, role, |recorder| event.record(recorder));
         let (callsite, recorded) = (role.callsite, role.recorded);
@@ -276,7 +276,7 @@ where
             thread.entered(shared.layer, parent).map(|place| Place { own: false, ..place })
         });
         let place = place.or_else(|| {
-            let (root, ancestors) = find_root(shared, ctx.span(id)?)?;
+            let (root, ancestors) = find_root(shared, &ctx.span(id)?)?;
             let key = Arc::as_ptr(&root) as usize;
             let active = thread.attach(root);
             let Some(buffer) = &mut active.buffer else {
@@ -341,14 +341,14 @@ where
     if let Some(RootCell(root)) = cell {
         root.finish(shared.now(), End::Closed);
     } else if role_in(shared, span.metadata()).recorded
-        && let Some((root, _)) = find_root(shared, span)
+        && let Some((root, _)) = find_root(shared, &span)
     {
         root.send(Op::Close { id: id.into_u64(), time: shared.now() });
     }
 }
 
 /// Walks from `span` to the root of its activity; gives it and the ids passed, `span` first.
-fn find_root<S>(shared: &Shared, span: SpanRef<'_, S>) -> Option<(Arc<Root>, Vec<u64>)>
+fn find_root<S>(shared: &Shared, span: &SpanRef<'_, S>) -> Option<(Arc<Root>, Vec<u64>)>
 where
     S: for<'span> LookupSpan<'span>,
 {

@@ -22,6 +22,7 @@ pub(super) enum Kind {
 
 /// What is known of a request's end.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each tells of its own")]
 pub(super) struct Signals {
     /// HTTP status, 0 when none was seen.
     status: u16,

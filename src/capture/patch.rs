@@ -1,5 +1,7 @@
 //! [`ActivityPatch`]: what the application adds to the activity of the current request.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -34,6 +36,7 @@ pub struct ActivityPatch {
     pub(super) incomplete: bool,
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a call reads better without `&`")]
 impl ActivityPatch {
     /// A title for people: column `title`.
     #[must_use]
@@ -44,7 +47,7 @@ impl ActivityPatch {
 
     /// The object acted on, by kind and identity: columns `okind` and `oid`.
     #[must_use]
-    pub fn object(mut self, okind: impl Into<String>, oid: impl ToString) -> Self {
+    pub fn object(mut self, okind: impl Into<String>, oid: impl Display) -> Self {
         self.object = Some((okind.into(), oid.to_string()));
         self
     }
@@ -71,7 +74,7 @@ impl ActivityPatch {
     /// What went wrong: columns `error_kind` and `error`. Without a response status that says
     /// otherwise the request counts as a server fault.
     #[must_use]
-    pub fn error(mut self, kind: impl Into<String>, message: impl ToString) -> Self {
+    pub fn error(mut self, kind: impl Into<String>, message: impl Display) -> Self {
         self.error = Some((kind.into(), message.to_string()));
         self
     }
@@ -85,14 +88,14 @@ impl ActivityPatch {
 
     /// Who did it: column `user_id`.
     #[must_use]
-    pub fn user(mut self, user_id: impl ToString) -> Self {
+    pub fn user(mut self, user_id: impl Display) -> Self {
         self.user = Some(user_id.to_string());
         self
     }
 
     /// The session it was done in: column `session_id`.
     #[must_use]
-    pub fn session(mut self, session_id: impl ToString) -> Self {
+    pub fn session(mut self, session_id: impl Display) -> Self {
         self.session = Some(session_id.to_string());
         self
     }
@@ -106,11 +109,6 @@ impl ActivityPatch {
 
     pub(super) fn merge(&mut self, mut newer: Self, limits: &FieldLimits) {
         newer.limit(limits);
-        fn take<T>(old: &mut Option<T>, new: Option<T>) {
-            if new.is_some() {
-                *old = new;
-            }
-        }
         take(&mut self.title, newer.title);
         take(&mut self.object, newer.object);
         take(&mut self.event, newer.event);
@@ -190,5 +188,11 @@ fn json_bytes(value: &Json) -> usize {
         Json::Object(map) => {
             2 + map.iter().map(|(key, value)| 4 + key.len() + json_bytes(value)).sum::<usize>()
         }
+    }
+}
+
+fn take<T>(old: &mut Option<T>, new: Option<T>) {
+    if new.is_some() {
+        *old = new;
     }
 }

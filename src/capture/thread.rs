@@ -15,6 +15,15 @@ use super::root::Root;
 /// An index that is not known because another thread holds the buffer.
 pub(super) const UNKNOWN: u32 = u32::MAX;
 
+/// Where the current span stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Current {
+    /// In an activity, at this place.
+    Inside(Place),
+    /// In no activity.
+    Outside,
+}
+
 /// A span's place in its activity.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -80,11 +89,11 @@ pub(super) fn with_thread<R>(f: impl FnOnce(&mut ThreadState) -> R) -> Option<R>
 }
 
 impl ThreadState {
-    /// The place of the current span of this layer: `None` when no span is entered, `Some(None)`
-    /// when it belongs to no activity.
-    pub(super) fn current(&self, layer: u32) -> Option<Option<Place>> {
+    /// Where the current span of this layer stands.
+    pub(super) fn current(&self, layer: u32) -> Current {
         let mut entries = self.stack.iter().rev();
-        entries.find(|entry| entry.layer == layer && !entry.duplicate).map(|entry| entry.place)
+        let current = entries.find(|entry| entry.layer == layer && !entry.duplicate);
+        current.and_then(|entry| entry.place).map_or(Current::Outside, Current::Inside)
     }
 
     /// The place of a span that this thread is inside of.

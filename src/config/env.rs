@@ -148,7 +148,7 @@ impl Config {
             site_revision: read.text("ACTIVITY_SITE_REVISION")?.unwrap_or_default(),
             sample: sampled.unwrap_or(default.sample),
             capture: read.capture(default.capture)?,
-            pipeline: read.pipeline(default.pipeline)?,
+            pipeline: read.pipeline(&default.pipeline)?,
         })
     }
 }
@@ -327,7 +327,7 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
         })
     }
 
-    fn pipeline(&self, default: PipelineConfig) -> Result<PipelineConfig, ConfigError> {
+    fn pipeline(&self, default: &PipelineConfig) -> Result<PipelineConfig, ConfigError> {
         Ok(PipelineConfig {
             queue_rows: self
                 .number("ACTIVITY_QUEUE_ROWS", 1..=1 << 24)?
@@ -484,7 +484,7 @@ mod tests {
         ]);
         let Database::ClickHouse(it) = config.unwrap().database else { panic!() };
         assert_eq!((it.user.as_str(), it.password.expose()), ("ana", "hunter2"));
-        assert_eq!(it.retention, Some(Duration::from_secs(90 * 86_400)));
+        assert_eq!(it.retention, Some(Duration::from_hours(90 * 24)));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Default for CaptureConfig {
             max_row_bytes: 256 << 10,
             max_depth: 64,
             max_in_flight: 10_000,
-            max_lifetime: Duration::from_secs(600),
+            max_lifetime: Duration::from_mins(10),
         }
     }
 }

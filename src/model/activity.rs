@@ -128,6 +128,7 @@ impl KeepReason {
 ///
 /// Empty text stands for "unknown", as it does in the table. The names are the columns' names.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a column")]
 pub struct Activity {
     /// When the request arrived.
     pub when: Timestamp,
@@ -219,6 +220,7 @@ impl Activity {
     }
 }
 
+#[allow(clippy::ref_option, reason = "serde calls it so")]
 fn serialize_ip<S: Serializer>(ip: &Option<Ipv6Addr>, serializer: S) -> Result<S::Ok, S::Error> {
     match ip {
         Some(ip) => serializer.collect_str(&ip.to_canonical()),

@@ -56,7 +56,11 @@ pub(crate) static HANGING: AtomicBool = AtomicBool::new(false);
 
 async fn hang() {
     HANGING.store(true, Ordering::Relaxed);
-    std::future::pending().await
+    std::future::pending::<()>().await;
+}
+
+async fn out_of_ink() {
+    panic!("out of ink");
 }
 
 fn router() -> Router {
@@ -65,14 +69,7 @@ fn router() -> Router {
         .route("/products/{id}", get(product))
         .route("/orders", post(|| async { StatusCode::CREATED }))
         .route("/boom", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
-        .route(
-            "/panic",
-            get(|| async {
-                if true {
-                    panic!("out of ink")
-                }
-            }),
-        )
+        .route("/panic", get(out_of_ink))
         .route("/stream", get(slow_stream))
         .route("/hang", get(hang))
         .layer(TraceLayer::new_for_http())

@@ -32,10 +32,24 @@ impl Sink for Stalled {
     }
 }
 
+const THREADS: u64 = 8;
+const REQUESTS: u64 = 20_000;
+
+/// Sends requests; the longest time one took.
+fn run_requests() -> Duration {
+    let mut longest = Duration::ZERO;
+    for _ in 0..REQUESTS {
+        let start = Instant::now();
+        request!("http.response.status_code" = 200).in_scope(|| {
+            info_span!("child").in_scope(|| info_span!("grandchild").in_scope(|| ()));
+        });
+        longest = longest.max(start.elapsed());
+    }
+    longest
+}
+
 #[test]
 fn pitfall_13_under_overload_whole_activities_are_dropped_and_never_parts() {
-    const THREADS: u64 = 8;
-    const REQUESTS: u64 = 20_000;
     let mut config = support::config();
     config.pipeline.queue_rows = 5_000;
     config.pipeline.batch_rows = 1_000;
@@ -54,17 +68,6 @@ fn pitfall_13_under_overload_whole_activities_are_dropped_and_never_parts() {
             .collect();
         threads.into_iter().map(|it| it.join().unwrap()).max().unwrap()
     });
-    fn run_requests() -> Duration {
-        let mut longest = Duration::ZERO;
-        for _ in 0..REQUESTS {
-            let start = Instant::now();
-            request!("http.response.status_code" = 200).in_scope(|| {
-                info_span!("child").in_scope(|| info_span!("grandchild").in_scope(|| ()));
-            });
-            longest = longest.max(start.elapsed());
-        }
-        longest
-    }
     let stats = guard.stats();
     assert_eq!(stats.created, THREADS * REQUESTS);
     assert_eq!(stats.stored, 0);
