@@ -13,7 +13,7 @@ use crate::sink::SinkError;
 pub(super) struct Pace {
     /// After the sink could not be reached.
     pub(super) unavailable: Duration,
-    /// After the sink asked for less.
+    /// After the sink asked for less, and after an error that nobody knows.
     pub(super) busy: Duration,
     /// After an error that a person has to repair.
     pub(super) configuration: Duration,
@@ -47,10 +47,10 @@ impl Backoff {
     pub(super) fn next(&mut self, error: &SinkError) -> Duration {
         let first = if error.is_configuration() {
             self.pace.configuration
-        } else if error.is_busy() {
-            self.pace.busy
-        } else {
+        } else if error.is_retryable() && !error.is_busy() {
             self.pace.unavailable
+        } else {
+            self.pace.busy
         };
         let bound = first.saturating_mul(1 << self.attempts.min(20)).min(self.pace.longest);
         self.attempts = self.attempts.saturating_add(1);

@@ -43,6 +43,8 @@ struct Watch {
     warnings: Warnings,
     limit: Duration,
     hurried: bool,
+    /// Activities lost when that was last told.
+    lost: u64,
 }
 
 /// How waiting for a sink's call ended.
@@ -75,6 +77,7 @@ impl Delivery {
             warnings: Warnings::default(),
             limit: timeout + SLACK,
             hurried: false,
+            lost: 0,
         };
         Self { sink, ready: false, pace, watch }
     }
@@ -101,7 +104,10 @@ impl Delivery {
                 }
                 Sent::Refused(error) | Sent::Closed(error) => {
                     self.watch.settle(rows, |it| it.count_failed(rows));
-                    self.watch.warnings.warn(About::Failed, &format!("refused: {error}"));
+                    self.watch.warnings.warn(
+                        About::Failed,
+                        &format!("activities were refused and count as failed: {error}"),
+                    );
                 }
                 Sent::Over => {
                     self.watch.shared.cut();
@@ -272,7 +278,9 @@ impl Watch {
         if stats.in_flight() > 0 && catch_unwind(AssertUnwindSafe(&mut self.tick)).is_err() {
             self.shared.counters.count_panic();
         }
-        if stats.dropped.lost() > 0 {
+        let lost = stats.dropped.lost();
+        if lost > self.lost {
+            self.lost = lost;
             self.warnings.warn(
                 About::Dropped,
                 "activities are being dropped: the sink is slower than they come, or away; the total comes at the end",

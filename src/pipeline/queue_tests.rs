@@ -61,7 +61,7 @@ fn rows_and_bytes_are_bounded_exactly_under_eight_threads() {
                 })
             })
             .collect();
-        let taker = scope.spawn(|| {
+        let drainer = scope.spawn(|| {
             loop {
                 let finished = done.load(Ordering::SeqCst);
                 while queue.pop().is_some() {
@@ -81,7 +81,7 @@ fn rows_and_bytes_are_bounded_exactly_under_eight_threads() {
             pusher.join().unwrap();
         }
         done.store(true, Ordering::SeqCst);
-        taker.join().unwrap();
+        drainer.join().unwrap();
         watch.join().unwrap();
     });
     let (taken, refused) = (taken.into_inner(), refused.into_inner());
@@ -149,14 +149,14 @@ fn a_worker_that_sleeps_is_woken_once_and_only_when_it_matters() {
     assert!(!is_woken(), "it is awake");
 }
 
-/// One pusher and one taker that sleeps whenever it can, a hundred thousand times: a lost wake-up
+/// One pusher and one drainer that sleeps whenever it can, a hundred thousand times: a lost wake-up
 /// leaves both waiting for each other.
 #[test]
 fn a_wake_up_is_never_lost() {
     const ROUNDS: usize = 100_000;
     let queue = Arc::new(queue(16, 1 << 20));
     let seen = Arc::new(AtomicUsize::new(0));
-    let taker = {
+    let drainer = {
         let (queue, seen) = (Arc::clone(&queue), Arc::clone(&seen));
         thread::spawn(move || {
             let runtime =
@@ -177,11 +177,11 @@ fn a_wake_up_is_never_lost() {
     for round in 0..ROUNDS {
         assert!(queue.push(seed(1)).is_ok());
         while seen.load(Ordering::SeqCst) <= round {
-            if taker.is_finished() {
+            if drainer.is_finished() {
                 break;
             }
             thread::yield_now();
         }
     }
-    taker.join().unwrap();
+    drainer.join().unwrap();
 }

@@ -27,7 +27,7 @@ impl Place {
         match error {
             Error::BadResponse(text) => match code(text) {
                 Some(code) => self.explain_code(code, text),
-                None => SinkError::retryable(format!("{origin} answered: {}", excerpt(text))),
+                None => self.explain_status(text),
             },
             Error::TimedOut => SinkError::retryable(format!(
                 "{origin} did not answer in time; ACTIVITY_TIMEOUT is how long it may take"
@@ -43,6 +43,19 @@ impl Place {
                 excerpt(&innermost(error))
             )),
             other => SinkError::unknown(format!("{origin}: {}", excerpt(&other.to_string()))),
+        }
+    }
+
+    /// An answer that is not ClickHouse's own: of a proxy, or of another server altogether.
+    fn explain_status(&self, text: &str) -> SinkError {
+        let said = format!("{} answered: {}", self.origin, excerpt(text));
+        match text.get(..3).unwrap_or_default() {
+            "401" | "403" | "404" | "405" => SinkError::configuration(format!(
+                "{said}; check that ACTIVITY_DB is the address of a ClickHouse server"
+            )),
+            // Halves are smaller.
+            "413" => SinkError::rejected(said),
+            _ => SinkError::retryable(said),
         }
     }
 
@@ -72,10 +85,34 @@ impl Place {
                 "the server at {origin} is too old: upgrade it ({said})"
             )),
             252 if text.contains("Too many partitions") => SinkError::rejected(said),
-            252 | 202 | 241 | 439 => SinkError::busy(format!("{origin} is busy: {said}")),
-            3 | 159 | 203 | 209 | 210 | 242 | 285 | 286 | 319 | 425 | 999 => {
-                SinkError::retryable(format!("{origin} cannot store now: {said}"))
+            173 | 202 | 241 | 243 | 252 | 439 => {
+                SinkError::busy(format!("{origin} is busy: {said}"))
             }
+            // Unknown whether it arrived, or a matter of this moment and this node.
+            3
+            | 23
+            | 33
+            | 40
+            | 74..=76
+            | 159
+            | 160
+            | 198
+            | 203
+            | 209
+            | 210
+            | 218
+            | 236
+            | 242
+            | 271
+            | 279
+            | 285
+            | 286
+            | 319
+            | 394
+            | 425
+            | 473
+            | 735
+            | 999 => SinkError::retryable(format!("{origin} cannot store now: {said}")),
             6 | 26 | 27 | 38 | 41 | 53 | 72 | 117 | 469 | 676 | 691 => SinkError::rejected(said),
             _ => SinkError::unknown(format!("{origin} answered: {said}")),
         }
@@ -147,6 +184,8 @@ mod tests {
         assert!(explain("Code: 209. DB::NetException: Timeout exceeded").is_retryable());
         assert!(explain("Code: 691. DB::Exception: Unknown element").is_rejected());
         assert!(explain("502 Bad Gateway").is_retryable());
+        assert!(explain("404 Not Found").is_configuration());
+        assert!(explain("413 Payload Too Large").is_rejected());
         let unknown = explain("Code: 1001. DB::Exception: std::exception");
         assert!(!unknown.is_retryable() && !unknown.is_rejected() && !unknown.is_configuration());
     }
