@@ -98,21 +98,21 @@ async fn serve(args: Args) -> std::io::Result<()> {
 
 /// Ends at SIGTERM, Ctrl-C or, when `watch_stdin`, the end of standard input.
 async fn asked_to_stop(watch_stdin: bool) {
-    let (ended, stdin_ended) = oneshot::channel();
-    if watch_stdin {
-        // A thread of its own: a blocked read would hold up the runtime's end.
-        std::thread::spawn(move || {
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            ended.send(())
-        });
-    } else {
-        std::mem::forget(ended);
-    }
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         () = terminated() => {}
-        _ = stdin_ended => {}
+        () = stdin_ended(), if watch_stdin => {}
     }
+}
+
+async fn stdin_ended() {
+    let (sender, ended) = oneshot::channel();
+    // A thread of its own: a blocked read would hold up the runtime's end.
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        sender.send(())
+    });
+    let _ = ended.await;
 }
 
 #[cfg(unix)]

@@ -150,6 +150,7 @@ async fn both_deploys(
         let seed = args.seed.wrapping_mul(2) + nth as u64;
         let shop = Shop::start(executable, &Deploy { letter, seed, environment: &environment })?;
         progress.set_message(format!("deploy {letter}"));
+        progress.suspend(|| eprintln!("deploy {letter} at http://{}", shop.address));
         let visits = plan::visits(Scale {
             requests: requests as usize,
             spread: Duration::from_secs(u64::from(args.seconds)) / 2,

@@ -15,7 +15,9 @@ use anyhow::{Context as _, Result, bail};
 /// Builds the example; cargo's own progress goes to standard error.
 pub(crate) fn build(workspace: &Path) -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--package", "tracing-activity", "--example", "shop"])
+        // Together with this package, so that what both depend on is built for both at once.
+        .args(["build", "--package", "tracing-activity", "--package", "xtask"])
+        .args(["--example", "shop"])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(workspace)
         .stderr(Stdio::inherit())
@@ -42,7 +44,8 @@ pub(crate) struct Deploy<'a> {
     pub(crate) environment: &'a [(&'static str, String)],
 }
 
-/// A running shop. Dropping it closes its standard input, which ends it.
+/// A running shop. Dropping it ends it at once, and should this process be killed, the end of its
+/// standard input does.
 pub(crate) struct Shop {
     pub(crate) address: SocketAddr,
     child: Child,
@@ -71,7 +74,7 @@ impl Shop {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().context("the shop cannot be run")?;
 
-        let words = Words::listen(child.stderr.take());
+        let mut words = Words::listen(child.stderr.take());
         let (sender, lines) = channel();
         if let Some(stdout) = child.stdout.take() {
             thread::spawn(move || {
@@ -107,10 +110,7 @@ impl Shop {
         match wait(&mut self.child, STOP_PATIENCE) {
             Some(status) if status.success() => Ok(self.words.last()),
             Some(status) => bail!("the shop ended with {status}\n{}", self.words.last()),
-            None => {
-                self.child.kill().ok();
-                bail!("the shop did not stop within {STOP_PATIENCE:?} and was killed")
-            }
+            None => bail!("the shop did not stop within {STOP_PATIENCE:?} and was killed"),
         }
     }
 
@@ -126,6 +126,15 @@ impl Shop {
             return;
         }
         self.child.stdin = None;
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
     }
 }
 
@@ -176,7 +185,7 @@ impl Words {
     }
 
     /// The words of a child that has ended, to the last of them.
-    fn last(mut self) -> String {
+    fn last(&mut self) -> String {
         if let Some(listener) = self.listener.take() {
             listener.join().ok();
         }
