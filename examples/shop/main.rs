@@ -1,6 +1,6 @@
 //! A small web shop whose every request becomes a row.
 //!
-//! What this example shows of `tracing-activity` is little, which is the point: [`main`] installs
+//! What this example shows of `tracing-activity` is little, which is the point: [`run`] installs
 //! it and shuts it down, `routes.rs` adds tower-http's ordinary `TraceLayer`, and handlers say in
 //! a line what was done to which object. The rest is a shop as it might be: handlers call
 //! services, services call a database and a payment gateway, and each step is a span.
@@ -29,6 +29,7 @@ mod store;
 use std::error::Error;
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +60,17 @@ pub(crate) enum Deploy {
     B,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("shop: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let args = Args::parse(std::env::args().skip(1))?;
     let guard = tracing_activity::init()?;
 
