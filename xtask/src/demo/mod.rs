@@ -62,17 +62,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     eprintln!("building the shop");
     let executable = shop::build(workspace)?;
 
-    let runtime = tokio::runtime::Runtime::new()?;
-    let (sent, running) = runtime.block_on(both_deploys(args, &executable, &database))?;
-    drop(runtime);
+    let driven = both_deploys(args, &executable, &database)?;
+    let verdict = report(args, &database, &driven, began);
+    if verdict.is_err() {
+        eprintln!("{}", driven.complaints());
+    }
 
-    let total = sent[0] + sent[1];
-    let landed = wait_for_rows(&database, total, args.keep)?;
-    report::print(&database)?;
+    match driven.running {
+        Some(shop) => keep(&database, shop)?,
+        None => println!("\nTo ask questions of your own: cargo xtask demo --keep"),
+    }
+    if let Some(engine) = database.server.engine {
+        engine.stop()?;
+    }
+    verdict
+}
+
+/// Prints what landed. An error unless that is every request.
+fn report(args: &Args, database: &Database, driven: &Driven, began: Instant) -> Result<()> {
+    let sent = driven.sent[0] + driven.sent[1];
+    let landed = wait_for_rows(database, sent, driven.running.is_some())?;
+    if landed.rows > 0 {
+        report::print(database)?;
+    }
     let seconds = began.elapsed().as_secs_f64();
     if let Some(path) = &args.json {
         let figures = serde_json::json!({
-            "requests_sent": total,
+            "requests_sent": sent,
             "rows_stored": landed.rows,
             "traces_kept": landed.traces,
             "seconds": (seconds * 10.0).round() / 10.0,
@@ -81,24 +97,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .with_context(|| format!("{} cannot be written", path.display()))?;
     }
     println!(
-        "{total} requests sent, {} rows stored, {} with their trace, {seconds:.1} s",
+        "{sent} requests sent, {} rows stored, {} with their trace, {seconds:.1} s",
         landed.rows, landed.traces
     );
-    let verdict = compare(sent, landed);
-    if let Err(error) = &verdict
-        && let Some(shop) = &running
-    {
-        eprintln!("the shop's last words:\n{}\n{error}", shop.words());
-    }
-
-    match running {
-        Some(shop) => keep(&database, shop)?,
-        None => println!("\nTo ask questions of your own: cargo xtask demo --keep"),
-    }
-    if let Some(engine) = database.server.engine {
-        engine.stop()?;
-    }
-    verdict
+    compare(driven.sent, landed)
 }
 
 /// Starts ClickHouse, or takes the one named in the environment.
@@ -122,31 +124,37 @@ fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// Requests sent to each deploy, and the second one if it is to be kept.
-async fn both_deploys(
-    args: &Args,
-    executable: &Path,
-    database: &Database,
-) -> Result<([u64; 2], Option<Shop>)> {
+/// What both deploys leave behind.
+struct Driven {
+    /// Requests sent to each.
+    sent: [u64; 2],
+    /// What they wrote to standard error until they ended.
+    words: Vec<String>,
+    /// The second one, if it is to be kept.
+    running: Option<Shop>,
+}
+
+impl Driven {
+    /// What the layer in the shops had to say.
+    fn complaints(&self) -> String {
+        let running = self.running.as_ref().map(Shop::words);
+        let words = self.words.iter().chain(&running).flat_map(|words| words.lines());
+        let lines: Vec<&str> = words.filter(|line| line.starts_with("tracing-activity")).collect();
+        lines.join("\n")
+    }
+}
+
+fn both_deploys(args: &Args, executable: &Path, database: &Database) -> Result<Driven> {
     const DAY: u64 = 86_400;
+    let runtime = tokio::runtime::Runtime::new()?;
     let half = args.requests / 2;
     let now = seconds_since_1970();
     let progress = progress(u64::from(args.requests));
-    let mut sent = [0; 2];
+    let mut driven = Driven { sent: [0; 2], words: Vec::new(), running: None };
     for (nth, (letter, requests, site_version)) in
         [("a", half, now - DAY), ("b", args.requests - half, now)].into_iter().enumerate()
     {
-        let environment = [
-            ("ACTIVITY_DB", format!("{}/{}", database.url(), database.name)),
-            ("ACTIVITY_USER", database.server.user.clone()),
-            ("ACTIVITY_PASSWORD", database.server.password.clone()),
-            ("ACTIVITY_SAMPLE", SAMPLE.to_owned()),
-            ("ACTIVITY_SITE_VERSION", site_version.to_string()),
-            ("ACTIVITY_SITE_REVISION", REVISIONS[nth].to_owned()),
-            ("OTEL_SERVICE_NAME", "shop".to_owned()),
-            // The one page that panics does so on purpose, and often.
-            ("RUST_BACKTRACE", "0".to_owned()),
-        ];
+        let environment = environment(database, site_version, REVISIONS[nth]);
         let seed = args.seed.wrapping_mul(2) + nth as u64;
         let shop = Shop::start(executable, &Deploy { letter, seed, environment: &environment })?;
         progress.set_message(format!("deploy {letter}"));
@@ -156,23 +164,38 @@ async fn both_deploys(
             spread: Duration::from_secs(u64::from(args.seconds)) / 2,
             seed,
         });
-        sent[nth] = match traffic::drive(visits, shop.address, &progress).await {
-            Ok(sent) => sent,
-            Err(error) => {
-                progress.abandon();
-                let words = shop.words();
-                return Err(error.context(format!("a request failed; the shop said:\n{words}")));
-            }
-        };
+        driven.sent[nth] = runtime
+            .block_on(traffic::drive(visits, shop.address, &progress))
+            .with_context(|| format!("a request failed; the shop said:\n{}", shop.words()))?;
         if args.keep && letter == "b" {
-            progress.finish();
-            return Ok((sent, Some(shop)));
+            driven.running = Some(shop);
+        } else {
+            let words = shop.stop()?;
+            progress.suspend(|| eprintln!("deploy {letter} stopped: {}", last_line(&words)));
+            driven.words.push(words);
         }
-        let words = shop.stop()?;
-        progress.suspend(|| eprintln!("deploy {letter} stopped: {}", last_line(&words)));
     }
     progress.finish();
-    Ok((sent, None))
+    Ok(driven)
+}
+
+/// What a deploy is told.
+fn environment(
+    database: &Database,
+    site_version: u64,
+    revision: &str,
+) -> [(&'static str, String); 8] {
+    [
+        ("ACTIVITY_DB", format!("{}/{}", database.url(), database.name)),
+        ("ACTIVITY_USER", database.server.user.clone()),
+        ("ACTIVITY_PASSWORD", database.server.password.clone()),
+        ("ACTIVITY_SAMPLE", SAMPLE.to_owned()),
+        ("ACTIVITY_SITE_VERSION", site_version.to_string()),
+        ("ACTIVITY_SITE_REVISION", revision.to_owned()),
+        ("OTEL_SERVICE_NAME", "shop".to_owned()),
+        // The one page that panics does so on purpose, and often.
+        ("RUST_BACKTRACE", "0".to_owned()),
+    ]
 }
 
 fn last_line(words: &str) -> &str {

@@ -95,7 +95,7 @@ fn failure(database: &Database) -> Result<Option<String>> {
     let rows: Vec<Failure> = database.rows(
         "SELECT concat(method, ' ', if(route = '', url, route)) AS title, status, error_kind, \
          error, user_id, trace_id, span_name, span_parent, span_start, span_duration, span_error, \
-         event_span, event_level, event_message \
+         event_span, event_level, event_message, event_fields \
          FROM {table} WHERE outcome = 'server_fault' AND notEmpty(span_name) \
          ORDER BY length(span_name) DESC, when LIMIT 1",
     )?;
@@ -169,7 +169,7 @@ fn slower(database: &Database) -> Result<String> {
          toUInt32(quantileIf(0.5)(duration, site_version != latest)) AS before, \
          toUInt32(quantileIf(0.5)(duration, site_version = latest)) AS after \
          FROM {table} WHERE outcome = 'success' AND route != '' GROUP BY endpoint \
-         HAVING least(countIf(site_version = latest), countIf(site_version != latest)) >= 20 \
+         HAVING least(countIf(site_version = latest), countIf(site_version != latest)) >= 30 \
          AND after > before * 1.3 ORDER BY after / before DESC LIMIT 3",
     )?;
     let mut text = String::new();

@@ -160,7 +160,7 @@ struct Words {
 }
 
 impl Words {
-    const LINES: usize = 40;
+    const LINES: usize = 200;
 
     fn listen(stderr: Option<impl Read + Send + 'static>) -> Self {
         let kept = Arc::new(Mutex::new(VecDeque::new()));

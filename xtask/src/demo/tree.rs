@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The columns of a trace. The lists of one kind have the same length.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -19,6 +20,8 @@ pub(crate) struct Trace {
     pub(crate) event_span: Vec<usize>,
     pub(crate) event_level: Vec<String>,
     pub(crate) event_message: Vec<String>,
+    /// The other fields as a JSON object, empty when none.
+    pub(crate) event_fields: Vec<String>,
 }
 
 impl Trace {
@@ -26,7 +29,8 @@ impl Trace {
     pub(crate) fn render(&self, title: &str) -> String {
         let mut lines = Vec::new();
         self.walk(0, Indent::default(), title, &mut lines);
-        let width = lines.iter().map(|line| line.left.chars().count()).max().unwrap_or(0);
+        let spans = lines.iter().filter(|line| !line.right.is_empty());
+        let width = spans.map(|line| line.left.chars().count()).max().unwrap_or(0);
         let mut text = String::new();
         for Line { left, right } in lines {
             let line = format!("{left:width$}  {right}");
@@ -41,22 +45,17 @@ impl Trace {
         let start = self.span_start.get(span).copied().unwrap_or(0);
         let mut right = format!("{:>10}  at {}", millis(duration), millis(start));
         if let Some(error) = self.span_error.get(span).filter(|error| !error.is_empty()) {
-            write!(right, "  error: {error}").ok();
+            // An error without a class of its own goes by this name.
+            let class = if error == "error" { "" } else { error };
+            write!(right, "  failed {class}").ok();
         }
         lines.push(Line { left: format!("{lead}{name}"), right });
         let children: Vec<usize> = (1..self.span_name.len())
             .filter(|&child| self.span_parent.get(child) == Some(&span))
             .collect();
         let stem = if children.is_empty() { "  " } else { "│ " };
-        for (&at, (level, message)) in
-            self.event_span.iter().zip(self.event_level.iter().zip(&self.event_message))
-        {
-            if at == span && matches!(level.as_str(), "warn" | "error") {
-                lines.push(Line {
-                    left: format!("{below}{stem}· {level}: {message}"),
-                    right: String::new(),
-                });
-            }
+        for event in self.events_to_show(span) {
+            lines.push(Line { left: format!("{below}{stem}· {event}"), right: String::new() });
         }
         for (position, &child) in children.iter().enumerate() {
             let (branch, beneath) = if position + 1 == children.len() {
@@ -70,6 +69,30 @@ impl Trace {
             self.walk(child, indent, name, lines);
         }
     }
+
+    /// Warnings and errors that happened in `span`, a line each.
+    fn events_to_show(&self, span: usize) -> impl Iterator<Item = String> {
+        let happened =
+            (0..self.event_span.len()).filter(move |&event| self.event_span[event] == span);
+        happened.filter_map(|event| {
+            let level = self.event_level.get(event)?;
+            let message = self.event_message.get(event)?;
+            let fields = fields(self.event_fields.get(event)?);
+            let separator = if message.is_empty() || fields.is_empty() { "" } else { ", " };
+            matches!(level.as_str(), "warn" | "error")
+                .then(|| format!("{level}: {message}{separator}{fields}"))
+        })
+    }
+}
+
+/// The fields of an event: `error connection refused, attempts 1`.
+fn fields(json: &str) -> String {
+    let fields: serde_json::Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    let fields = fields.into_iter().map(|(name, value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        other => format!("{name} {other}"),
+    });
+    fields.collect::<Vec<_>>().join(", ")
 }
 
 /// What stands in front of a span, and of what is under it.
@@ -108,13 +131,14 @@ mod tests {
             event_span: vec![2, 3],
             event_level: texts(&["warn", "info"]),
             event_message: texts(&["trying again", "not shown"]),
+            event_fields: texts(&[r#"{"error":"connection refused","attempts":1}"#, ""]),
         };
         let expected = "\
-POST /checkout                   50.0 ms  at 0.0 ms
-└─ place_order                   49.0 ms  at 0.1 ms
-   ├─ pay                        30.5 ms  at 0.2 ms  error: PaymentError
-   │    · warn: trying again
-   └─ SELECT products             0.7 ms  at 0.3 ms
+POST /checkout            50.0 ms  at 0.0 ms
+└─ place_order            49.0 ms  at 0.1 ms
+   ├─ pay                 30.5 ms  at 0.2 ms  failed PaymentError
+   │    · warn: trying again, attempts 1, error connection refused
+   └─ SELECT products      0.7 ms  at 0.3 ms
 ";
         assert_eq!(trace.render("POST /checkout"), expected);
     }
