@@ -1,1 +1,59 @@
-fn main() {}
+//! Tasks of this workspace: `cargo xtask <task>`.
+
+mod demo;
+mod engine;
+mod env;
+mod schema;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the tracing-activity workspace
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Start a ClickHouse, a shop and its customers, and show what landed
+    Demo(demo::Args),
+    /// Fetch the engine that tests and demo use, unless it is there
+    Engine,
+    /// Print the SQL that makes the tables, for those who run it themselves
+    Schema(schema::Args),
+    /// Write the table of environment variables into README.md
+    Env(env::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Engine => engine::run(),
+        Task::Schema(args) => schema::run(&args),
+        Task::Env(args) => env::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The message of `error` and of its causes, but for those that a message repeats already.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
