@@ -12,6 +12,7 @@
 mod client;
 mod database;
 mod plan;
+mod questions;
 mod report;
 mod shop;
 mod traffic;
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Write the figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Ask every block of SQL in this Markdown file, too
+    #[arg(long, value_name = "FILE")]
+    sql: Option<PathBuf>,
     /// Draws other customers
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -84,6 +88,9 @@ fn report(args: &Args, database: &Database, driven: &Driven, began: Instant) -> 
     let landed = wait_for_rows(database, sent, driven.running.is_some())?;
     if landed.rows > 0 {
         report::print(database)?;
+    }
+    if let Some(path) = &args.sql {
+        println!("{} questions of {} answered", questions::ask(database, path)?, path.display());
     }
     let seconds = began.elapsed().as_secs_f64();
     if let Some(path) = &args.json {
