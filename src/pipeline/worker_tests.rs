@@ -361,7 +361,8 @@ fn a_blocked_thread_does_not_hold_a_shutdown_and_counts_nothing_afterwards() {
     *gate.0.lock().unwrap() = true;
     gate.1.notify_all();
     let deadline = Instant::now() + LONG;
-    while Arc::strong_count(&rig.queue) > 2 && Instant::now() < deadline {
+    // The sink goes with the worker.
+    while Arc::strong_count(&gate) > 1 && Instant::now() < deadline {
         thread::yield_now();
     }
     assert_eq!(rig.shutdown(LONG).stats, report.stats);
@@ -451,4 +452,63 @@ fn while_the_sink_is_away_the_queue_fills_and_drops_are_counted() {
     let stats = rig.handle.stats();
     assert_eq!((stats.dropped.queue_full, stats.queued), (400, 100));
     rig.shutdown(Duration::ZERO);
+}
+
+/// A sink whose every answer is left to chance; what it says it stored, it stored.
+struct Moody(MemorySink);
+
+impl Sink for Moody {
+    fn name(&self) -> &'static str {
+        "moody"
+    }
+
+    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            match fastrand::u8(..10) {
+                0 => Err(SinkError::retryable("away")),
+                1 => Err(SinkError::rejected("refused")),
+                2 => Err(SinkError::unknown("odd")),
+                3 => panic!("a sink's own mistake"),
+                4 => {
+                    tokio::task::yield_now().await;
+                    self.0.write(batch).await
+                }
+                _ => self.0.write(batch).await,
+            }
+        })
+    }
+}
+
+#[test]
+fn every_activity_meets_exactly_one_fate_whatever_happens() {
+    for round in 0..30_u64 {
+        let sink = MemorySink::new();
+        let config = PipelineConfig { batch_rows: 50, queue_rows: 200, ..config() };
+        let rig = rig(Moody(sink.clone()), config);
+        thread::scope(|scope| {
+            for n in 0..4_u16 {
+                let rig = &rig;
+                scope.spawn(move || {
+                    for status in 0..500 {
+                        rig.push(n * 500 + status);
+                        if status % 50 == 0 {
+                            rig.push_seed(Box::new(Odd((n == 0).then_some("panic"))));
+                        }
+                    }
+                });
+            }
+            // In the middle of it, sooner or later, with more or less time.
+            while rig.handle.stats().created < round * 60 {
+                thread::yield_now();
+            }
+            let _ = rig.handle.shutdown(Duration::from_millis(round));
+        });
+        let stats = rig.shutdown(LONG).stats;
+        assert_eq!(stats.created, 4 * 510, "round {round}");
+        let mut stored: Vec<u16> = sink.activities().iter().map(|it| it.status).collect();
+        assert_eq!(stored.len() as u64, stats.stored, "round {round}: {stats}");
+        stored.sort_unstable();
+        stored.dedup();
+        assert_eq!(stored.len() as u64, stats.stored, "round {round}: a row twice");
+    }
 }
