@@ -40,7 +40,9 @@ fn main() {
     if std::env::args().any(|it| it == "--check")
         && (request > max_request + slack || child > max_child + slack)
     {
-        eprintln!("allocations: {request} a request (bar {max_request}), {child} a child (bar {max_child})");
+        eprintln!(
+            "allocations: {request} a request (bar {max_request}), {child} a child (bar {max_child})"
+        );
         std::process::exit(1);
     }
 }

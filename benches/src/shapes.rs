@@ -105,9 +105,10 @@ pub fn fastrace_request(n: u64) {
             [("i", i.to_string()), ("text", "more text".to_owned()), ("flag", true.to_string())]
         });
     }
-    LocalSpan::add_event(Event::new("event").with_properties(|| {
-        [("n", n.to_string()), ("text", "text of an event".to_owned())]
-    }));
+    LocalSpan::add_event(
+        Event::new("event")
+            .with_properties(|| [("n", n.to_string()), ("text", "text of an event".to_owned())]),
+    );
     drop(guard);
     root.add_property(|| ("http.response.status_code", 200.to_string()));
 }

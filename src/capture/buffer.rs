@@ -7,11 +7,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tracing_core::Metadata;
-
 use super::callsite::Callsite;
-use super::fields::{EVENT, FieldLimits, Fields, Recorder};
+use super::fields::{EVENT, FieldLimits, FieldRecord, Fields, Recorder};
 use super::outcome::{Signals, Verdict};
+use super::panics::Panic;
 use super::patch::ActivityPatch;
 use super::shared::Shared;
 use crate::model::{ActivityId, Timestamp};
@@ -30,10 +29,10 @@ const POOLED_BYTES: usize = 16 << 10;
 pub(super) struct SpanRec {
     /// The registry's id, which is reused after the span closes.
     pub(super) id: u64,
-    pub(super) metadata: &'static Metadata<'static>,
+    pub(super) callsite: &'static Callsite,
     pub(super) parent: u32,
     pub(super) depth: u32,
-    /// Nanoseconds of the monotonic clock.
+    /// In ticks of the clock.
     pub(super) start: u64,
     /// The last exit; 0 until then.
     pub(super) end: u64,
@@ -43,7 +42,7 @@ pub(super) struct SpanRec {
 
 #[derive(Debug)]
 pub(super) struct EventRec {
-    pub(super) metadata: &'static Metadata<'static>,
+    pub(super) callsite: &'static Callsite,
     pub(super) span: u32,
     pub(super) time: u64,
 }
@@ -141,7 +140,7 @@ impl Buffer {
     pub(super) fn begin_span(
         &mut self,
         id: u64,
-        metadata: &'static Metadata<'static>,
+        callsite: &'static Callsite,
         parent: u32,
         now: u64,
     ) -> Option<u32> {
@@ -160,7 +159,7 @@ impl Buffer {
         }
         self.spans.push(SpanRec {
             id,
-            metadata,
+            callsite,
             parent,
             depth,
             start: now,
@@ -172,12 +171,14 @@ impl Buffer {
     }
 
     /// A span was left.
-    pub(super) fn exit(&mut self, index: u32, now: u64, panicking: bool) {
+    #[inline]
+    pub(super) fn exit(&mut self, index: u32, now: u64, panic: Option<Panic>) {
         let Some(span) = self.spans.get_mut(index as usize) else { return };
         span.end = now;
-        span.panicked |= panicking;
-        if index == 0 {
-            self.signals.panicked |= panicking;
+        if let Some(panic) = panic {
+            span.panicked = true;
+            self.signals.panicked |= index == 0;
+            self.panic_message = self.panic_message.take().or(panic.message);
         }
     }
 
@@ -194,9 +195,9 @@ impl Buffer {
     }
 
     /// Whether an event may be recorded, errors included in the reserve.
-    fn has_room_for_event(&mut self, metadata: &'static Metadata<'static>) -> bool {
+    fn has_room_for_event(&mut self, callsite: &Callsite) -> bool {
         let cap = self.shared.config.max_events;
-        let is_error = *metadata.level() == tracing_core::Level::ERROR;
+        let is_error = callsite.is_error;
         let room =
             self.events.len() < if is_error { cap.saturating_add(ERROR_RESERVE) } else { cap };
         self.truncated |= !room;
@@ -213,16 +214,15 @@ impl Buffer {
         now: u64,
         record: impl FnOnce(&mut Recorder<'_>),
     ) {
-        let metadata = callsite.metadata;
-        self.signals.error_event |= *metadata.level() == tracing_core::Level::ERROR;
-        let kept = recorded && self.has_room_for_event(metadata);
+        self.signals.error_event |= callsite.is_error;
+        let kept = recorded && self.has_room_for_event(callsite);
         if !kept && !callsite.tells_status {
             return;
         }
         let limits = self.shared.limits;
         if kept {
             let owner = EVENT | self.events.len() as u32;
-            self.events.push(EventRec { metadata, span, time: now });
+            self.events.push(EventRec { callsite, span, time: now });
             record(&mut self.recorder(owner, callsite, &limits, callsite.tells_status));
         } else {
             // Only the status matters: the fields go to a list that is dropped.
@@ -246,21 +246,29 @@ impl Buffer {
         time: u64,
         fields: &Fields,
     ) {
-        self.signals.error_event |= *callsite.metadata.level() == tracing_core::Level::ERROR;
-        if recorded && self.has_room_for_event(callsite.metadata) {
+        self.signals.error_event |= callsite.is_error;
+        if recorded && self.has_room_for_event(callsite) {
             let limits = self.shared.limits;
             self.fields.append(fields, EVENT | self.events.len() as u32, &limits);
-            self.events.push(EventRec { metadata: callsite.metadata, span, time });
+            self.events.push(EventRec { callsite, span, time });
         }
     }
 
+    /// The name of a recorded field.
+    pub(super) fn name_of(&self, record: &FieldRecord) -> &'static str {
+        let owner = (record.owner & !EVENT) as usize;
+        let callsite = if record.owner & EVENT == 0 {
+            self.spans.get(owner).map(|span| span.callsite)
+        } else {
+            self.events.get(owner).map(|event| event.callsite)
+        };
+        callsite.map_or("", |callsite| record.name(callsite))
+    }
+
     /// Records fields of the span at `index`.
-    pub(super) fn record(
-        &mut self,
-        index: u32,
-        callsite: &'static Callsite,
-        record: impl FnOnce(&mut Recorder<'_>),
-    ) {
+    pub(super) fn record(&mut self, index: u32, record: impl FnOnce(&mut Recorder<'_>)) {
+        let Some(span) = self.spans.get(index as usize) else { return };
+        let callsite = span.callsite;
         let limits = self.shared.limits;
         record(&mut self.recorder(index, callsite, &limits, index == 0));
     }

@@ -4,12 +4,11 @@
 //! does it carry a status, is it worth recording - is worked out at its first use and cached by
 //! the address of its [`Metadata`]. The hot path compares two integers.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
-use tracing_core::Metadata;
+use tracing_core::{Level, Metadata};
 
 use crate::config::{CaptureConfig, Roots, filter_is_exporter};
 
@@ -45,18 +44,27 @@ pub(super) struct Callsite {
     pub(super) mark: Mark,
     /// It has `activity.*` fields: recorded whatever the filter says.
     pub(super) annotates: bool,
+    /// At level ERROR.
+    pub(super) is_error: bool,
     /// An event by which a framework tells the status of the response.
     pub(super) tells_status: bool,
     /// By index of the field; empty when no field is a signal.
     signals: Box<[Signal]>,
+    /// Names of the fields by index.
+    names: Box<[&'static str]>,
     /// Whether any request of this root callsite ever came to a status.
     pub(super) status_seen: AtomicBool,
     exporter: bool,
 }
 
 impl Callsite {
+    #[inline]
     pub(super) fn signal(&self, field: usize) -> Signal {
         self.signals.get(field).copied().unwrap_or(Signal::None)
+    }
+
+    pub(super) fn field_name(&self, field: usize) -> &'static str {
+        self.names.get(field).copied().unwrap_or_default()
     }
 
     fn new(metadata: &'static Metadata<'static>) -> Self {
@@ -92,8 +100,10 @@ impl Callsite {
             metadata,
             mark,
             annotates,
+            is_error: *metadata.level() == Level::ERROR,
             tells_status,
             signals: if silent { Box::default() } else { signals },
+            names: names().collect(),
             status_seen: AtomicBool::new(false),
             exporter: filter_is_exporter(metadata.target()),
         }
@@ -134,68 +144,84 @@ pub(super) struct Role {
     pub(super) recorded: bool,
     /// May begin an activity.
     pub(super) root: bool,
-    address: usize,
-    layer: u32,
 }
 
 impl Role {
-    /// Whether anything would be missed if this callsite did not exist.
-    pub(super) fn wanted(&self) -> bool {
-        self.recorded || self.root || self.callsite.tells_status
-    }
-
-    fn new(callsite: &'static Callsite, layer: u32, config: &CaptureConfig, traces: bool) -> Self {
-        let metadata = callsite.metadata;
+    /// The role of a callsite for a layer that has this configuration, and collects traces or not.
+    pub(super) fn new(
+        metadata: &'static Metadata<'static>,
+        config: &CaptureConfig,
+        traces: bool,
+    ) -> Self {
+        let callsite = interned(metadata);
         let allowed = config.filter.allows(metadata);
         let marked = callsite.mark != Mark::Plain;
         let root = metadata.is_span()
             && !callsite.exporter
             && (marked || config.roots == Roots::All && allowed);
         // Without traces only errors are worth recording: they fill the column `error`.
-        let kept = traces || metadata.is_event() && *metadata.level() == tracing_core::Level::ERROR;
+        let kept = traces || metadata.is_event() && callsite.is_error;
         let recorded = allowed && kept || callsite.annotates && !callsite.exporter;
-        Self { callsite, recorded, root, address: address(metadata), layer }
+        Self { callsite, recorded, root }
+    }
+
+    /// Whether anything would be missed if this callsite did not exist.
+    pub(super) fn wanted(&self) -> bool {
+        self.recorded || self.root || self.callsite.tells_status
+    }
+}
+
+/// Entries of the cache: a program has a few hundred callsites in use.
+const CACHE: usize = 256;
+
+/// The roles that a thread met: a direct-mapped cache by the address of the metadata.
+#[derive(Debug)]
+pub(super) struct Roles {
+    /// Empty until the first use.
+    entries: Vec<Option<Cached>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cached {
+    address: usize,
+    layer: u32,
+    role: Role,
+}
+
+impl Roles {
+    pub(super) const fn new() -> Self {
+        Self { entries: Vec::new() }
+    }
+
+    /// The role of `metadata` for the layer `layer`, made by `make` at the first use.
+    #[inline]
+    pub(super) fn get(
+        &mut self,
+        metadata: &'static Metadata<'static>,
+        layer: u32,
+        make: impl FnOnce() -> Role,
+    ) -> Role {
+        let address = address(metadata);
+        // Metadata are aligned statics: the low bits say nothing.
+        let slot = (address >> 4 ^ address >> 12) % CACHE;
+        match self.entries.get(slot) {
+            Some(Some(cached)) if cached.address == address && cached.layer == layer => cached.role,
+            _ => self.fill(slot, address, layer, make()),
+        }
+    }
+
+    #[cold]
+    fn fill(&mut self, slot: usize, address: usize, layer: u32, role: Role) -> Role {
+        if self.entries.is_empty() {
+            self.entries.resize(CACHE, None);
+        }
+        self.entries[slot] = Some(Cached { address, layer, role });
+        role
     }
 }
 
 fn address(metadata: &'static Metadata<'static>) -> usize {
     std::ptr::from_ref(metadata) as usize
-}
-
-/// Entries of the direct-mapped cache: a program has a few hundred callsites in use.
-const CACHE: usize = 256;
-
-thread_local! {
-    static ROLES: RefCell<Vec<Option<Role>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The role of `metadata` for the layer `layer`, which has `config` and collects `traces` or not.
-pub(super) fn role(
-    metadata: &'static Metadata<'static>,
-    layer: u32,
-    config: &CaptureConfig,
-    traces: bool,
-) -> Role {
-    let address = address(metadata);
-    // Metadata are aligned statics: the low bits say nothing.
-    let slot = (address >> 4 ^ address >> 12) % CACHE;
-    let cached = ROLES.try_with(|roles| {
-        let mut roles = roles.borrow_mut();
-        if roles.is_empty() {
-            roles.resize(CACHE, None);
-        }
-        if let Some(role) = roles[slot]
-            && role.address == address
-            && role.layer == layer
-        {
-            return role;
-        }
-        let role = Role::new(interned(metadata), layer, config, traces);
-        roles[slot] = Some(role);
-        role
-    });
-    // No thread-local any more: the thread is ending.
-    cached.unwrap_or_else(|_| Role::new(interned(metadata), layer, config, traces))
 }
 
 /// The one [`Callsite`] of this metadata. It lives as long as the program, as the callsite does.

@@ -15,21 +15,32 @@ use crate::model::{TraceId, Value};
 /// What a field belongs to: a span by its index, or an event by its index with this bit set.
 pub(super) const EVENT: u32 = 1 << 31;
 
-/// A value in 16 bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Raw {
-    I64(i64),
-    U64(u64),
-    F64(f64),
-    Bool(bool),
-    Text { start: u32, len: u32 },
+/// What the payload of a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tag {
+    I64,
+    U64,
+    F64,
+    Bool,
+    /// A range of the text: start in the upper half, length in the lower.
+    Text,
 }
 
+/// One value in 16 bytes. The name is the callsite's: the owner has it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FieldRecord {
     pub(super) owner: u32,
-    pub(super) name: &'static str,
-    raw: Raw,
+    /// Index of the field in its callsite.
+    field: u16,
+    tag: Tag,
+    payload: u64,
+}
+
+impl FieldRecord {
+    /// The field's name, given the callsite of its owner.
+    pub(super) fn name(&self, callsite: &Callsite) -> &'static str {
+        callsite.field_name(self.field.into())
+    }
 }
 
 /// How much may be recorded.
@@ -63,19 +74,18 @@ impl Fields {
 
     /// The text of a value, where it is text.
     pub(super) fn text_of(&self, record: &FieldRecord) -> Option<&str> {
-        match record.raw {
-            Raw::Text { start, len } => Some(&self.text[start as usize..(start + len) as usize]),
-            _ => None,
-        }
+        let start = (record.payload >> 32) as usize;
+        let len = (record.payload & u64::from(u32::MAX)) as usize;
+        (record.tag == Tag::Text).then(|| &self.text[start..start + len])
     }
 
     pub(super) fn value(&self, record: &FieldRecord) -> Value {
-        match record.raw {
-            Raw::I64(value) => Value::I64(value),
-            Raw::U64(value) => Value::U64(value),
-            Raw::F64(value) => Value::F64(value),
-            Raw::Bool(value) => Value::Bool(value),
-            Raw::Text { .. } => Value::Str(self.text_of(record).unwrap_or_default().to_owned()),
+        match record.tag {
+            Tag::I64 => Value::I64(record.payload.cast_signed()),
+            Tag::U64 => Value::U64(record.payload),
+            Tag::F64 => Value::F64(f64::from_bits(record.payload)),
+            Tag::Bool => Value::Bool(record.payload != 0),
+            Tag::Text => Value::Str(self.text_of(record).unwrap_or_default().to_owned()),
         }
     }
 
@@ -85,8 +95,8 @@ impl Fields {
         self.panicked |= other.panicked;
         for record in &other.records {
             match other.text_of(record) {
-                Some(text) => self.push_text(owner, record.name, text, limits),
-                None => self.push(owner, record.name, record.raw, limits),
+                Some(text) => self.push_text(owner, record.field, text, limits),
+                None => self.push(owner, record.field, record.tag, record.payload, limits),
             }
         }
     }
@@ -101,39 +111,51 @@ impl Fields {
         self.panicked = false;
     }
 
-    fn push(&mut self, owner: u32, name: &'static str, raw: Raw, limits: &FieldLimits) {
+    #[inline]
+    fn push(&mut self, owner: u32, field: u16, tag: Tag, payload: u64, limits: &FieldLimits) {
         if self.records.len() < limits.fields {
-            self.records.push(FieldRecord { owner, name, raw });
+            self.records.push(FieldRecord { owner, field, tag, payload });
         } else {
             self.truncated = true;
         }
     }
 
-    fn push_text(&mut self, owner: u32, name: &'static str, text: &str, limits: &FieldLimits) {
-        let start = self.text.len();
-        let room = limits.field_bytes.min(limits.row_bytes.saturating_sub(start));
-        let cut = text.floor_char_boundary(room.min(text.len()));
-        self.truncated |= cut < text.len();
-        self.text.push_str(&text[..cut]);
-        self.push_range(owner, name, start, limits);
+    /// Bytes that one more value may take.
+    #[inline]
+    fn room(&self, limits: &FieldLimits) -> usize {
+        limits.field_bytes.min(limits.row_bytes.saturating_sub(self.text.len()))
     }
 
-    fn push_range(&mut self, owner: u32, name: &'static str, start: usize, limits: &FieldLimits) {
-        let len = (self.text.len() - start) as u32;
-        self.push(owner, name, Raw::Text { start: start as u32, len }, limits);
+    #[inline]
+    fn push_text(&mut self, owner: u32, field: u16, text: &str, limits: &FieldLimits) {
+        let start = self.text.len();
+        let room = self.room(limits);
+        if text.len() <= room {
+            self.text.push_str(text);
+        } else {
+            self.text.push_str(&text[..text.floor_char_boundary(room)]);
+            self.truncated = true;
+        }
+        self.push_range(owner, field, start, limits);
+    }
+
+    #[inline]
+    fn push_range(&mut self, owner: u32, field: u16, start: usize, limits: &FieldLimits) {
+        let len = (self.text.len() - start) as u64;
+        self.push(owner, field, Tag::Text, (start as u64) << 32 | len, limits);
     }
 
     /// Formats `value`, which is code of the application: it may be endless, fail or panic.
     fn push_format(
         &mut self,
         owner: u32,
-        name: &'static str,
+        field: u16,
         value: fmt::Arguments<'_>,
         limits: &FieldLimits,
     ) {
         let start = self.text.len();
-        let room = limits.field_bytes.min(limits.row_bytes.saturating_sub(start));
-        let mut writer = Bounded { text: &mut self.text, end: start + room, full: false };
+        let end = start + self.room(limits);
+        let mut writer = Bounded { text: &mut self.text, end, full: false };
         match catch_unwind(AssertUnwindSafe(|| writer.write_fmt(value))) {
             Ok(_) => self.truncated |= writer.full,
             Err(payload) => {
@@ -141,10 +163,10 @@ impl Fields {
                 std::mem::forget(payload);
                 self.text.truncate(start);
                 self.panicked = true;
-                return self.push_text(owner, name, "(formatting panicked)", limits);
+                return self.push_text(owner, field, "(formatting panicked)", limits);
             }
         }
-        self.push_range(owner, name, start, limits);
+        self.push_range(owner, field, start, limits);
     }
 }
 
@@ -202,7 +224,7 @@ impl Recorder<'_> {
     }
 
     fn format(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        self.fields.push_format(self.owner, field.name(), value, self.limits);
+        self.fields.push_format(self.owner, index(field), value, self.limits);
         let signal = self.callsite.signal(field.index());
         if signal != Signal::None
             && let Some(record) = self.fields.records.last()
@@ -219,27 +241,37 @@ fn leading_number(text: &str) -> Option<u16> {
     text[..end].parse().ok()
 }
 
+/// The field's index. A callsite has at most 32 fields by the macros' limit.
+fn index(field: &Field) -> u16 {
+    field.index() as u16
+}
+
 impl Visit for Recorder<'_> {
+    #[inline]
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.fields.push(self.owner, field.name(), Raw::I64(value), self.limits);
+        self.fields.push(self.owner, index(field), Tag::I64, value.cast_unsigned(), self.limits);
         self.number(field, value);
     }
 
+    #[inline]
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.fields.push(self.owner, field.name(), Raw::U64(value), self.limits);
+        self.fields.push(self.owner, index(field), Tag::U64, value, self.limits);
         self.number(field, i64::try_from(value).unwrap_or(-1));
     }
 
+    #[inline]
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.fields.push(self.owner, field.name(), Raw::F64(value), self.limits);
+        self.fields.push(self.owner, index(field), Tag::F64, value.to_bits(), self.limits);
     }
 
+    #[inline]
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.fields.push(self.owner, field.name(), Raw::Bool(value), self.limits);
+        self.fields.push(self.owner, index(field), Tag::Bool, value.into(), self.limits);
     }
 
+    #[inline]
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.fields.push_text(self.owner, field.name(), value, self.limits);
+        self.fields.push_text(self.owner, index(field), value, self.limits);
         Self::text(self.callsite.signal(field.index()), self.signals.as_deref_mut(), value);
     }
 

@@ -9,13 +9,13 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::callsite::{Mark, Role, role};
+use super::callsite::{Mark, Role};
 use super::fields::{Fields, Recorder};
 use super::outcome::{End, Signals};
 use super::panics;
 use super::root::{Op, Root, RootCell};
 use super::shared::Shared;
-use super::thread::{Active, Current, Place, UNKNOWN, with_thread};
+use super::thread::{Active, Current, Place, ThreadState, UNKNOWN, with_thread};
 use crate::config::Roots;
 
 /// Ancestors looked at from a span towards its root. A guard held across an await can nest spans
@@ -61,8 +61,20 @@ impl ActivityLayer {
     }
 }
 
+/// The role of a callsite, from this thread's cache where the state is free.
 fn role_in(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
-    role(metadata, shared.layer, &shared.config, shared.traces)
+    let cached = with_thread(|thread| role_of(thread, shared, metadata));
+    cached.unwrap_or_else(|| Role::new(metadata, &shared.config, shared.traces))
+}
+
+#[inline]
+fn role_of(
+    thread: &mut ThreadState,
+    shared: &Shared,
+    metadata: &'static Metadata<'static>,
+) -> Role {
+    let make = || Role::new(metadata, &shared.config, shared.traces);
+    thread.roles.get(metadata, shared.layer, make)
 }
 
 impl<S> Layer<S> for ActivityLayer
@@ -112,54 +124,87 @@ fn new_span<S>(shared: &Arc<Shared>, attributes: &Attributes<'_>, id: &Id, ctx: 
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let role = role_in(shared, attributes.metadata());
+    let metadata = attributes.metadata();
+    let placed = with_thread(|thread| {
+        let role = role_of(thread, shared, metadata);
+        (role, place_span(thread, shared, attributes, id, role))
+    });
+    let (role, placed) = placed.unwrap_or_else(|| (role_in(shared, metadata), Placed::Ask));
+    match placed {
+        Placed::Done => {}
+        Placed::Outside => begin_root(shared, attributes, id, role, ctx),
+        Placed::Ask => ask_for_span(shared, attributes, id, role, ctx),
+    }
+}
+
+/// Records a new span in the buffer at hand, if it belongs there.
+#[inline]
+fn place_span(
+    thread: &mut ThreadState,
+    shared: &Shared,
+    attributes: &Attributes<'_>,
+    id: &Id,
+    role: Role,
+) -> Placed {
+    if !role.recorded && !role.root {
+        return Placed::Done;
+    }
+    let place = if attributes.is_contextual() {
+        match thread.current(shared.layer) {
+            Current::Inside(place) => place,
+            Current::Outside => return Placed::Outside,
+        }
+    } else if let Some(parent) = attributes.parent() {
+        match thread.place_of(shared.layer, parent.into_u64()) {
+            Some(place) => place,
+            None => return Placed::Ask,
+        }
+    } else {
+        return Placed::Outside;
+    };
+    let Some(Active { buffer: Some(buffer), .. }) = thread.active(place.key) else {
+        return Placed::Ask;
+    };
+    if place.index == UNKNOWN {
+        return Placed::Ask;
+    }
+    if role.recorded
+        && let Some(index) =
+            buffer.begin_span(id.into_u64(), role.callsite, place.index, shared.now())
+    {
+        buffer.record(index, |recorder| attributes.record(recorder));
+    }
+    Placed::Done
+}
+
+/// Finds a new span's activity through the registry.
+#[cold]
+fn ask_for_span<S>(
+    shared: &Arc<Shared>,
+    attributes: &Attributes<'_>,
+    id: &Id,
+    role: Role,
+    ctx: &Context<'_, S>,
+) where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
     if !role.recorded && !role.root {
         return;
     }
-    let placed = with_thread(|thread| {
-        let place = if attributes.is_contextual() {
-            match thread.current(shared.layer) {
-                Current::Inside(place) => place,
-                Current::Outside => return Placed::Outside,
-            }
-        } else if let Some(parent) = attributes.parent() {
-            match thread.place_of(shared.layer, parent.into_u64()) {
-                Some(place) => place,
-                None => return Placed::Ask,
-            }
-        } else {
-            return Placed::Outside;
-        };
-        let Some(Active { buffer: Some(buffer), .. }) = thread.active(place.key) else {
-            return Placed::Ask;
-        };
-        if place.index == UNKNOWN {
-            return Placed::Ask;
-        }
-        if role.recorded {
-            let metadata = role.callsite.metadata;
-            let now = shared.now();
-            if let Some(index) = buffer.begin_span(id.into_u64(), metadata, place.index, now) {
-                buffer.record(index, role.callsite, |recorder| attributes.record(recorder));
-            }
-        }
-        Placed::Done
-    });
-    match placed.unwrap_or(Placed::Ask) {
-        Placed::Done => {}
-        Placed::Outside => begin_root(shared, attributes, id, role, ctx),
-        Placed::Ask => {
-            let parent = ctx.span(id).and_then(|span| span.parent());
-            let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, &it)) else {
-                return begin_root(shared, attributes, id, role, ctx);
-            };
-            if role.recorded {
-                let time = shared.now();
-                let (fields, _) = detached(shared, role, |recorder| attributes.record(recorder));
-                let callsite = role.callsite;
-                root.send(Op::Begin { id: id.into_u64(), callsite, ancestors, time, fields });
-            }
-        }
+    let parent = ctx.span(id).and_then(|span| span.parent());
+    let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, &it)) else {
+        return begin_root(shared, attributes, id, role, ctx);
+    };
+    if role.recorded {
+        let time = shared.now();
+        let (fields, _) = detached(shared, role, |recorder| attributes.record(recorder));
+        root.send(Op::Begin {
+            id: id.into_u64(),
+            callsite: role.callsite,
+            ancestors,
+            time,
+            fields,
+        });
     }
 }
 
@@ -182,8 +227,8 @@ fn begin_root<S>(
         return;
     }
     let mut buffer = shared.buffer();
-    buffer.begin_span(id.into_u64(), role.callsite.metadata, 0, shared.now());
-    buffer.record(0, role.callsite, |recorder| attributes.record(recorder));
+    buffer.begin_span(id.into_u64(), role.callsite, 0, shared.now());
+    buffer.record(0, |recorder| attributes.record(recorder));
     let serves = buffer.signals.serves(role.callsite.mark) || any_parentless;
     // A second activity layer in one registry has no business here.
     let taken = span.extensions().get::<RootCell>().is_some();
@@ -201,8 +246,7 @@ where
     let done = with_thread(|thread| {
         let Some((active, index)) = thread.find(shared.layer, id.into_u64()) else { return false };
         let Some(buffer) = &mut active.buffer else { return false };
-        let callsite = role_in(shared, buffer.spans[index as usize].metadata).callsite;
-        buffer.record(index, callsite, |recorder| values.record(recorder));
+        buffer.record(index, |recorder| values.record(recorder));
         true
     });
     if done == Some(true) {
@@ -223,33 +267,13 @@ fn on_event<S>(shared: &Arc<Shared>, event: &Event<'_>, ctx: &Context<'_, S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let role = role_in(shared, event.metadata());
-    if !role.recorded && !role.callsite.tells_status || event.is_root() {
-        return;
-    }
+    let metadata = event.metadata();
     let placed = with_thread(|thread| {
-        let place = match event.parent() {
-            None => match thread.current(shared.layer) {
-                Current::Inside(place) => place,
-                Current::Outside => return Placed::Outside,
-            },
-            Some(parent) => match thread.place_of(shared.layer, parent.into_u64()) {
-                Some(place) => place,
-                None => return Placed::Ask,
-            },
-        };
-        match thread.active(place.key) {
-            Some(Active { buffer: Some(buffer), .. }) if place.index != UNKNOWN => {
-                let now = shared.now();
-                buffer.event(role.callsite, role.recorded, place.index, now, |recorder| {
-                    event.record(recorder);
-                });
-                Placed::Done
-            }
-            _ => Placed::Ask,
-        }
+        let role = role_of(thread, shared, metadata);
+        (role, place_event(thread, shared, event, role))
     });
-    if !matches!(placed, Some(Placed::Ask) | None) {
+    let (role, placed) = placed.unwrap_or_else(|| (role_in(shared, metadata), Placed::Ask));
+    if !matches!(placed, Placed::Ask) || !is_relevant(event, role) {
         return;
     }
     let parent = match event.parent() {
@@ -261,6 +285,38 @@ where
         let (fields, signals) = detached(shared, role, |recorder| event.record(recorder));
         let (callsite, recorded) = (role.callsite, role.recorded);
         root.send(Op::Event { callsite, recorded, ancestors, time, fields, signals });
+    }
+}
+
+fn is_relevant(event: &Event<'_>, role: Role) -> bool {
+    (role.recorded || role.callsite.tells_status) && !event.is_root()
+}
+
+/// Records an event in the buffer at hand, if it belongs there.
+#[inline]
+fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, role: Role) -> Placed {
+    if !is_relevant(event, role) {
+        return Placed::Done;
+    }
+    let place = match event.parent() {
+        None => match thread.current(shared.layer) {
+            Current::Inside(place) => place,
+            Current::Outside => return Placed::Outside,
+        },
+        Some(parent) => match thread.place_of(shared.layer, parent.into_u64()) {
+            Some(place) => place,
+            None => return Placed::Ask,
+        },
+    };
+    match thread.active(place.key) {
+        Some(Active { buffer: Some(buffer), .. }) if place.index != UNKNOWN => {
+            let now = shared.now();
+            buffer.event(role.callsite, role.recorded, place.index, now, |recorder| {
+                event.record(recorder);
+            });
+            Placed::Done
+        }
+        _ => Placed::Ask,
     }
 }
 
@@ -302,16 +358,10 @@ fn exit(shared: &Arc<Shared>, id: &Id) {
         if place.own
             && let Some(active) = thread.active(place.key)
         {
-            let time = shared.now();
-            let panicking = std::thread::panicking();
+            let (time, panic) = (shared.now(), panics::current());
             match &mut active.buffer {
-                Some(buffer) if place.index != UNKNOWN => {
-                    buffer.exit(place.index, time, panicking);
-                    if panicking && buffer.panic_message.is_none() {
-                        buffer.panic_message = panics::take_message();
-                    }
-                }
-                _ => active.root.send(Op::Exit { id: raw, time, panicking }),
+                Some(buffer) if place.index != UNKNOWN => buffer.exit(place.index, time, panic),
+                _ => active.root.send(Op::Exit { id: raw, time, panic }),
             }
         }
         thread.release(place.key)

@@ -92,7 +92,7 @@ impl Columns {
                 *column = text();
             }
         };
-        match record.name {
+        match buffer.name_of(record) {
             "http.request.method" => activity.method = method(&text()),
             "http.method" | "method" if activity.method.is_empty() => {
                 activity.method = method(&text());
@@ -154,7 +154,7 @@ impl Columns {
         }
         let is_http = !activity.method.is_empty() || !activity.url.is_empty();
         if !is_http && activity.route.is_empty() {
-            buffer.spans[0].metadata.name().clone_into(&mut activity.route);
+            buffer.spans[0].callsite.metadata.name().clone_into(&mut activity.route);
         }
     }
 }
@@ -200,7 +200,7 @@ fn annotations(buffer: &Buffer) -> ActivityPatch {
     let mut patch = ActivityPatch::default();
     let limits = &buffer.shared.limits;
     for record in buffer.fields.iter() {
-        let Some(name) = record.name.strip_prefix("activity.") else { continue };
+        let Some(name) = buffer.name_of(record).strip_prefix("activity.") else { continue };
         let value = buffer.fields.value(record);
         let text = text(&value);
         let new = ActivityPatch::default();
@@ -333,15 +333,15 @@ fn fill_error(buffer: &Buffer, kind: &str, activity: &mut Activity) {
 fn first_error(buffer: &Buffer) -> Option<(String, String)> {
     let errors = || {
         let events = buffer.events.iter().enumerate();
-        events.filter(|(_, event)| *event.metadata.level() == tracing_core::Level::ERROR)
+        events.filter(|(_, event)| event.callsite.is_error)
     };
     let framework = |target: &str| target.starts_with("tower_http");
-    let own = errors().find(|(_, event)| !framework(event.metadata.target()));
+    let own = errors().find(|(_, event)| !framework(event.callsite.metadata.target()));
     let (index, _) = own.or_else(|| errors().next())?;
     let owner = EVENT | index as u32;
     let field = |names: &[&str]| {
         let mut records = buffer.fields.iter().rev();
-        let found = records.find(|it| it.owner == owner && names.contains(&it.name));
+        let found = records.find(|it| it.owner == owner && names.contains(&buffer.name_of(it)));
         found.map(|record| text(&buffer.fields.value(record)))
     };
     let message = field(&["classification"]).or_else(|| field(&["message"])).unwrap_or_default();
@@ -366,7 +366,7 @@ fn fallbacks(buffer: &Buffer, activity: &mut Activity) {
     }
     if activity.ekind.is_empty() {
         activity.ekind = match (activity.method.as_str(), activity.route.as_str()) {
-            ("", "") => buffer.spans[0].metadata.name().to_owned(),
+            ("", "") => buffer.spans[0].callsite.metadata.name().to_owned(),
             ("", route) => route.to_owned(),
             // The path would make a column of few values one of many.
             (method, "") => method.to_owned(),
@@ -380,7 +380,6 @@ pub(super) fn span_error(buffer: &Buffer, index: u32) -> &'static str {
     if buffer.spans[index as usize].panicked {
         return "panic";
     }
-    let is_error = |level: &tracing_core::Level| *level == tracing_core::Level::ERROR;
-    let failed = buffer.events.iter().any(|it| it.span == index && is_error(it.metadata.level()));
+    let failed = buffer.events.iter().any(|it| it.span == index && it.callsite.is_error);
     if failed { "error" } else { "" }
 }

@@ -37,7 +37,17 @@ pub(crate) fn install_hook() {
     });
 }
 
-/// The message of this thread's last panic.
-pub(super) fn take_message() -> Option<Box<str>> {
-    MESSAGE.try_with(|last| last.try_borrow_mut().ok()?.take()).ok()?
+/// A panic that leaves a span.
+#[derive(Debug)]
+pub(super) struct Panic {
+    /// What it said, where the hook is installed and no inner span has taken it.
+    pub(super) message: Option<Box<str>>,
+}
+
+/// The panic that this thread is unwinding by.
+#[inline]
+pub(super) fn current() -> Option<Panic> {
+    std::thread::panicking().then(|| Panic {
+        message: MESSAGE.try_with(|last| last.try_borrow_mut().ok()?.take()).ok().flatten(),
+    })
 }

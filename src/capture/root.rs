@@ -13,6 +13,7 @@ use super::buffer::{Buffer, Sealed};
 use super::callsite::Callsite;
 use super::fields::Fields;
 use super::outcome::{End, Signals};
+use super::panics::Panic;
 use super::patch::ActivityPatch;
 use super::shared::Shared;
 use crate::model::ActivityId;
@@ -48,7 +49,7 @@ pub(super) enum Op {
     Exit {
         id: u64,
         time: u64,
-        panicking: bool,
+        panic: Option<Panic>,
     },
     Close {
         id: u64,
@@ -212,7 +213,7 @@ impl Root {
             root.end = now;
         }
         let (start, finished) = (root.start, root.end);
-        let duration = finished.saturating_sub(start);
+        let duration = shared.nanos(start, finished);
         if end == End::Finished {
             // What began after the end was said belongs to nobody's request.
             while buffer.spans.last().is_some_and(|span| span.start > finished) {
@@ -259,7 +260,7 @@ impl Buffer {
         match op {
             Op::Begin { id, callsite, ancestors, time, fields } => {
                 let parent = self.nearest(&ancestors);
-                if let Some(index) = self.begin_span(id, callsite.metadata, parent, time) {
+                if let Some(index) = self.begin_span(id, callsite, parent, time) {
                     self.fields.append(&fields, index, &limits);
                 }
             }
@@ -275,9 +276,9 @@ impl Buffer {
                 self.signals.merge(&signals);
                 self.append_event(callsite, recorded, span, time, &fields);
             }
-            Op::Exit { id, time, panicking } => {
+            Op::Exit { id, time, panic } => {
                 if let Some(index) = self.find(id) {
-                    self.exit(index, time, panicking);
+                    self.exit(index, time, panic);
                 }
             }
             Op::Close { id, time } => {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use crossbeam_queue::ArrayQueue;
 use slab::Slab;
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pool: ArrayQueue<Box<Buffer>>,
     in_flight: AtomicUsize,
     running: [Mutex<Slab<Weak<Root>>>; SHARDS],
-    epoch: Instant,
+    clock: quanta::Clock,
 }
 
 impl fmt::Debug for Shared {
@@ -90,7 +90,7 @@ impl Shared {
             pool: ArrayQueue::new(POOL),
             in_flight: AtomicUsize::new(0),
             running: std::array::from_fn(|_| Mutex::default()),
-            epoch: Instant::now(),
+            clock: quanta::Clock::new(),
         })
     }
 
@@ -102,9 +102,17 @@ impl Shared {
         self.enabled.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds since the layer was made; never 0.
+    /// Ticks of the clock: the processor's counter where it is steady, else nanoseconds. Only
+    /// [`nanos`](Self::nanos) gives them a meaning.
+    #[inline]
     pub(super) fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+        self.clock.raw()
+    }
+
+    /// Nanoseconds between two times; 0 when they are the other way around, as times of two
+    /// processors may be by a hair.
+    pub(super) fn nanos(&self, from: u64, to: u64) -> u64 {
+        if to <= from { 0 } else { self.clock.delta_as_nanos(from, to) }
     }
 
     /// One of our callbacks panicked. That is a defect of ours; the application goes on, and
@@ -169,7 +177,7 @@ impl Shared {
             let old: Vec<Arc<Root>> = {
                 let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
                 let roots = shard.iter().filter_map(|(_, root)| root.upgrade());
-                roots.filter(|root| now.saturating_sub(root.started()) >= age).collect()
+                roots.filter(|root| self.nanos(root.started(), now) >= age).collect()
             };
             for root in old {
                 root.finish(now, End::Abandoned);

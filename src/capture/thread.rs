@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::buffer::Buffer;
+use super::callsite::Roles;
 use super::root::Root;
 
 /// An index that is not known because another thread holds the buffer.
@@ -50,13 +51,9 @@ pub(super) struct Active {
     pub(super) root: Arc<Root>,
     /// `None` when another thread holds it.
     pub(super) buffer: Option<Box<Buffer>>,
+    key: usize,
+    layer: u32,
     entries: u32,
-}
-
-impl Active {
-    fn key(&self) -> usize {
-        key(&self.root)
-    }
 }
 
 impl Drop for Active {
@@ -71,25 +68,29 @@ fn key(root: &Arc<Root>) -> usize {
     Arc::as_ptr(root) as usize
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ThreadState {
+    pub(super) roles: Roles,
     stack: Vec<Entry>,
     actives: Vec<Active>,
 }
 
 thread_local! {
-    static THREAD: RefCell<ThreadState> =
-        const { RefCell::new(ThreadState { stack: Vec::new(), actives: Vec::new() }) };
+    static THREAD: RefCell<ThreadState> = const {
+        RefCell::new(ThreadState { roles: Roles::new(), stack: Vec::new(), actives: Vec::new() })
+    };
 }
 
 /// Runs `f` on this thread's state; `None` when it is in use further up the stack, or gone
 /// because the thread is ending.
+#[inline]
 pub(super) fn with_thread<R>(f: impl FnOnce(&mut ThreadState) -> R) -> Option<R> {
     THREAD.try_with(|state| state.try_borrow_mut().ok().map(|mut state| f(&mut state))).ok()?
 }
 
 impl ThreadState {
     /// Where the current span of this layer stands.
+    #[inline]
     pub(super) fn current(&self, layer: u32) -> Current {
         let mut entries = self.stack.iter().rev();
         let current = entries.find(|entry| entry.layer == layer && !entry.duplicate);
@@ -108,14 +109,16 @@ impl ThreadState {
         self.active(key)
     }
 
+    #[inline]
     pub(super) fn active(&mut self, key: usize) -> Option<&mut Active> {
-        self.actives.iter_mut().rev().find(|active| active.key() == key)
+        self.actives.iter_mut().rev().find(|active| active.key == key)
     }
 
     /// The buffer at hand that records this open span, and its index.
+    #[inline]
     pub(super) fn find(&mut self, layer: u32, id: u64) -> Option<(&mut Active, u32)> {
         self.actives.iter_mut().rev().find_map(|active| {
-            if active.root.layer() != layer {
+            if active.layer != layer {
                 return None;
             }
             let index = active.buffer.as_ref()?.find(id)?;
@@ -124,16 +127,17 @@ impl ThreadState {
     }
 
     /// The place of a span that a buffer at hand records.
+    #[inline]
     pub(super) fn place_of(&mut self, layer: u32, id: u64) -> Option<Place> {
-        self.find(layer, id).map(|(active, index)| Place { key: active.key(), index, own: true })
+        self.find(layer, id).map(|(active, index)| Place { key: active.key, index, own: true })
     }
 
     /// Makes `root` an activity of this thread, with its buffer if it is free.
     pub(super) fn attach(&mut self, root: Arc<Root>) -> &mut Active {
-        let key = key(&root);
-        let known = self.actives.iter().rposition(|active| active.key() == key);
+        let (key, layer) = (key(&root), root.layer());
+        let known = self.actives.iter().rposition(|active| active.key == key);
         let position = known.unwrap_or_else(|| {
-            self.actives.push(Active { root, buffer: None, entries: 0 });
+            self.actives.push(Active { root, buffer: None, key, layer, entries: 0 });
             self.actives.len() - 1
         });
         let active = &mut self.actives[position];
@@ -144,6 +148,7 @@ impl ThreadState {
     }
 
     /// The span was entered.
+    #[inline]
     pub(super) fn push(&mut self, layer: u32, id: u64, place: Option<Place>) {
         if let Some(place) = place
             && let Some(active) = self.active(place.key)
@@ -155,6 +160,7 @@ impl ThreadState {
     }
 
     /// The span was left: its place, if it was entered here and belongs to an activity.
+    #[inline]
     pub(super) fn pop(&mut self, layer: u32, id: u64) -> Option<Place> {
         let position =
             self.stack.iter().rposition(|entry| entry.id == id && entry.layer == layer)?;
@@ -163,8 +169,9 @@ impl ThreadState {
 
     /// An entry of this activity was popped. The last gives back the activity, to be dropped
     /// after this thread's state is released.
+    #[inline]
     pub(super) fn release(&mut self, key: usize) -> Option<Active> {
-        let position = self.actives.iter().rposition(|active| active.key() == key)?;
+        let position = self.actives.iter().rposition(|active| active.key == key)?;
         let active = &mut self.actives[position];
         active.entries = active.entries.saturating_sub(1);
         (active.entries == 0).then(|| self.actives.remove(position))

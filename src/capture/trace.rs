@@ -11,16 +11,18 @@ use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
 /// The trace that a buffer records.
 pub(super) fn trace(buffer: &Buffer) -> Trace {
     let origin = buffer.spans[0].start;
-    let micros = |nanos: u64| u32::try_from(nanos / 1000).unwrap_or(u32::MAX);
+    let micros = |from: u64, to: u64| {
+        u32::try_from(buffer.shared.nanos(from, to) / 1000).unwrap_or(u32::MAX)
+    };
     let mut trace = Trace::default();
     for (index, span) in buffer.spans.iter().enumerate() {
         trace.spans.push(SpanRecord {
-            name: Cow::Borrowed(span.metadata.name()),
-            target: Cow::Borrowed(span.metadata.target()),
-            level: level(*span.metadata.level()),
+            name: Cow::Borrowed(span.callsite.metadata.name()),
+            target: Cow::Borrowed(span.callsite.metadata.target()),
+            level: level(*span.callsite.metadata.level()),
             parent: span.parent,
-            start: micros(span.start.saturating_sub(origin)),
-            duration: micros(span.end.saturating_sub(span.start)),
+            start: micros(origin, span.start),
+            duration: micros(span.start, span.end),
             error: Cow::Borrowed(span_error(buffer, index as u32)),
             attributes: Vec::new(),
         });
@@ -33,9 +35,9 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
         if kept(event.span) {
             trace.events.push(EventRecord {
                 span: event.span,
-                time: micros(event.time.saturating_sub(origin)),
-                level: level(*event.metadata.level()),
-                target: Cow::Borrowed(event.metadata.target()),
+                time: micros(origin, event.time),
+                level: level(*event.callsite.metadata.level()),
+                target: Cow::Borrowed(event.callsite.metadata.target()),
                 message: String::new(),
                 attributes: Vec::new(),
             });
@@ -48,7 +50,7 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
             }
         } else if let Some(Some(place)) = places.get((record.owner & !EVENT) as usize) {
             let event = &mut trace.events[*place];
-            if record.name == "message" {
+            if buffer.name_of(record) == "message" {
                 event.message = buffer.fields.value(record).to_string();
             } else {
                 set(&mut event.attributes, buffer, record);
@@ -60,16 +62,16 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
 
 /// Of a repeated name the last value stands, at the place of the first.
 fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, buffer: &Buffer, record: &FieldRecord) {
+    let name = buffer.name_of(record);
     let mut value = buffer.fields.value(record);
     if let Value::Str(text) = &mut value
-        && is_address(record.name)
+        && is_address(name)
     {
-        *text =
-            if record.name == "url.query" { scrubbed(&format!("?{text}")) } else { scrubbed(text) };
+        *text = if name == "url.query" { scrubbed(&format!("?{text}")) } else { scrubbed(text) };
     }
-    match attributes.iter_mut().find(|(name, _)| name == record.name) {
+    match attributes.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => *old = value,
-        None => attributes.push((Cow::Borrowed(record.name), value)),
+        None => attributes.push((Cow::Borrowed(name), value)),
     }
 }
 
