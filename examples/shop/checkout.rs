@@ -111,9 +111,9 @@ async fn refund(shop: &Shop, receipt: &Receipt) {
 #[instrument(skip_all, fields(cents))]
 async fn check_for_fraud(shop: &Shop, customer: &Customer, cents: u32) -> Result<(), ShopError> {
     const LARGE: u32 = 60_000;
-    let orders = shop.store.bought_by(&customer.id).await.len();
+    let before = shop.store.bought_by(&customer.id).await;
     let score = shop.store.fraud_score(&customer.id).await;
-    if cents > LARGE && orders == 0 && score > 50 {
+    if cents > LARGE && before.len() < 3 && score > 50 {
         return Err(ShopError::Suspicious);
     }
     Ok(())

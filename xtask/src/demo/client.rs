@@ -17,7 +17,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::plan::{Call, Visit};
+use super::plan::Visit;
+use super::step::Call;
 
 pub(crate) struct Client {
     shop: SocketAddr,
@@ -45,7 +46,6 @@ impl Client {
         match call {
             Call::Get(path) => self.ask(Method::GET, path, "").await,
             Call::Post { path, json } => self.ask(Method::POST, path, json).await,
-            Call::PostTo { path, json } => self.ask(Method::POST, path, json).await,
             Call::Follow => {
                 // Nothing was bought: then the list of orders is looked for, which is not there.
                 let path = self.location.take().unwrap_or_else(|| "/orders/0".to_owned());

@@ -11,10 +11,13 @@
 
 mod client;
 mod database;
+mod draw;
+mod journeys;
 mod plan;
 mod questions;
 mod report;
 mod shop;
+mod step;
 mod traffic;
 mod tree;
 mod zipf;
