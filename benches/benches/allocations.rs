@@ -10,15 +10,23 @@ static ALLOCATOR: Counting = Counting;
 /// Allocations a request may make, and one child of it.
 const BARS: (f64, f64) = (2.0, 0.0);
 
-const REQUESTS: u64 = 1000;
+/// Bursts of requests, between which the worker catches up as it does in a service.
+const ROUNDS: u64 = 20;
+const BURST: u64 = 64;
 
 /// Allocations per request of this shape, once everything is warm.
 fn per_request(peer: Peer, shape: Shape) -> f64 {
     let session = Session::new(peer);
-    session.run(shape, REQUESTS);
-    let before = allocations();
-    session.run(shape, REQUESTS);
-    (allocations() - before) as f64 / REQUESTS as f64
+    let mut made = 0;
+    for round in 0..2 * ROUNDS {
+        session.settle();
+        let before = allocations();
+        session.run(shape, BURST);
+        if round >= ROUNDS {
+            made += allocations() - before;
+        }
+    }
+    made as f64 / (ROUNDS * BURST) as f64
 }
 
 fn main() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use benchmarks::{Peer, Session, Shape, ThreadTime};
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 
 /// Criterion's measure: processor time of this thread instead of the wall's.
 struct ThreadCpu;
@@ -40,7 +40,7 @@ impl Measurement for ThreadCpu {
     }
 }
 
-/// Requests in one sample of the inner loop: the queue of the worker is never full by them.
+/// Requests in one sample of the inner loop.
 const BURST: u64 = 64;
 
 fn group(criterion: &mut Criterion<ThreadCpu>, name: &str, shape: Shape, peers: &[Peer]) {
@@ -51,11 +51,16 @@ fn group(criterion: &mut Criterion<ThreadCpu>, name: &str, shape: Shape, peers: 
         let id = BenchmarkId::from_parameter(peer.name());
         group.bench_function(id, |bencher| {
             session.under(|| {
-                bencher.iter(|| {
-                    for n in 0..BURST {
-                        session.request(shape, n);
-                    }
-                });
+                // The worker keeps up, as it does in a service; overload is `stalled`.
+                bencher.iter_batched(
+                    || session.settle(),
+                    |()| {
+                        for n in 0..BURST {
+                            session.request(shape, n);
+                        }
+                    },
+                    BatchSize::PerIteration,
+                );
             });
         });
     }

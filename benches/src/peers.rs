@@ -203,6 +203,15 @@ impl Session {
         });
     }
 
+    /// Waits until the worker has dealt with everything, where there is one that does.
+    pub fn settle(&self) {
+        if let Some(guard) = &self.guard
+            && self.peer != Peer::Stalled
+        {
+            let _ = guard.flush(Duration::from_secs(10));
+        }
+    }
+
     /// Serves one request; the subscriber is in place.
     pub fn request(&self, shape: Shape, n: u64) {
         if self.peer == Peer::Fastrace { fastrace_request(n) } else { shape.run(n) }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::layer::current_root;
 use super::outcome::End;
 use super::patch::ActivityPatch;
 use super::root::{Op, Root};
@@ -54,7 +55,7 @@ impl CurrentActivity {
     #[must_use]
     pub fn get() -> Option<Self> {
         let root = with_thread(|thread| thread.innermost().map(|active| Arc::clone(&active.root)));
-        root.flatten().map(|root| Self { root })
+        root.flatten().or_else(current_root).map(|root| Self { root })
     }
 
     /// The activity's identity: what to print on an error page.

@@ -7,8 +7,9 @@ use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::{Event, Interest, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::{LookupSpan, SpanRef};
+use tracing_subscriber::registry::{LookupSpan, Registry, SpanRef};
 
+use super::buffer::Buffer;
 use super::callsite::{Mark, Role};
 use super::fields::{Fields, Recorder};
 use super::outcome::{End, Signals};
@@ -101,13 +102,24 @@ where
         self.guarded(|shared| enter(shared, id, &ctx));
     }
 
-    fn on_exit(&self, id: &Id, _ctx: Context<'_, S>) {
-        self.guarded(|shared| exit(shared, id));
+    fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
+        self.guarded(|shared| exit(shared, id, &ctx));
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
         self.guarded(|shared| close(shared, &id, &ctx));
     }
+}
+
+/// The activity that the current span belongs to, found through the registry: where this thread's
+/// state does not tell, because spans are not followed or a callback is under way.
+pub(super) fn current_root() -> Option<Arc<Root>> {
+    tracing::dispatcher::get_default(|dispatch| {
+        let shared = dispatch.downcast_ref::<ActivityLayer>()?.shared.as_ref()?;
+        let registry = dispatch.downcast_ref::<Registry>()?;
+        let current = dispatch.current_span();
+        find_root(shared, &registry.span(current.id()?)?)
+    })
 }
 
 /// How a span or event is placed.
@@ -148,6 +160,9 @@ fn place_span(
 ) -> Placed {
     if !role.recorded && !role.root {
         return Placed::Done;
+    }
+    if !shared.traces {
+        return Placed::Ask;
     }
     let place = if attributes.is_contextual() {
         match thread.current(shared.layer) {
@@ -191,20 +206,24 @@ fn ask_for_span<S>(
     if !role.recorded && !role.root {
         return;
     }
-    let parent = ctx.span(id).and_then(|span| span.parent());
-    let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, &it)) else {
+    let Some(parent) = ctx.span(id).and_then(|span| span.parent()) else {
         return begin_root(shared, attributes, id, role, ctx);
     };
-    if role.recorded {
-        let time = shared.now();
+    let Some(root) = find_root(shared, &parent) else {
+        return begin_root(shared, attributes, id, role, ctx);
+    };
+    if !role.recorded {
+        return;
+    }
+    let (id, callsite, time) = (id.into_u64(), role.callsite, shared.now());
+    if let Some(mut buffer) = root.borrow() {
+        let parent = nearest(&buffer, &parent);
+        if let Some(index) = buffer.begin_span(id, callsite, parent, time) {
+            buffer.record(index, |recorder| attributes.record(recorder));
+        }
+    } else {
         let (fields, _) = detached(shared, role, |recorder| attributes.record(recorder));
-        root.send(Op::Begin {
-            id: id.into_u64(),
-            callsite: role.callsite,
-            ancestors,
-            time,
-            fields,
-        });
+        root.send(Op::Begin { id, callsite, ancestors: ancestors(&parent), time, fields });
     }
 }
 
@@ -236,6 +255,7 @@ fn begin_root<S>(
         return shared.recycle(buffer);
     }
     let root = Root::new(role.callsite, id.into_u64(), buffer);
+    shared.remember_root(id.into_u64());
     span.extensions_mut().insert(RootCell(root));
 }
 
@@ -257,7 +277,12 @@ where
     if !role.recorded && !role.root {
         return;
     }
-    if let Some((root, _)) = find_root(shared, &span) {
+    let Some(root) = find_root(shared, &span) else { return };
+    if let Some(mut buffer) = root.borrow() {
+        if let Some(index) = buffer.find(id.into_u64()) {
+            buffer.record(index, |recorder| values.record(recorder));
+        }
+    } else {
         let (fields, signals) = detached(shared, role, |recorder| values.record(recorder));
         root.send(Op::Record { id: id.into_u64(), fields, signals });
     }
@@ -280,10 +305,15 @@ where
         Some(parent) => ctx.span(parent),
         None => ctx.lookup_current(),
     };
-    if let Some((root, ancestors)) = parent.and_then(|it| find_root(shared, &it)) {
-        let time = shared.now();
+    let Some(parent) = parent else { return };
+    let Some(root) = find_root(shared, &parent) else { return };
+    let (callsite, recorded, time) = (role.callsite, role.recorded, shared.now());
+    if let Some(mut buffer) = root.borrow() {
+        let span = nearest(&buffer, &parent);
+        buffer.event(callsite, recorded, span, time, |recorder| event.record(recorder));
+    } else {
         let (fields, signals) = detached(shared, role, |recorder| event.record(recorder));
-        let (callsite, recorded) = (role.callsite, role.recorded);
+        let ancestors = ancestors(&parent);
         root.send(Op::Event { callsite, recorded, ancestors, time, fields, signals });
     }
 }
@@ -297,6 +327,9 @@ fn is_relevant(event: &Event<'_>, role: Role) -> bool {
 fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, role: Role) -> Placed {
     if !is_relevant(event, role) {
         return Placed::Done;
+    }
+    if !shared.traces {
+        return Placed::Ask;
     }
     let place = match event.parent() {
         None => match thread.current(shared.layer) {
@@ -324,35 +357,55 @@ fn enter<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
+    if !shared.traces {
+        return;
+    }
     let raw = id.into_u64();
     with_thread(|thread| {
         let place = thread.place_of(shared.layer, raw).or_else(|| {
-            let parent = ctx.span(id)?.parent()?.id().into_u64();
+            let span = ctx.span(id)?;
             // A span that is left out, inside of one that this thread is in.
-            thread.entered(shared.layer, parent).map(|place| Place { own: false, ..place })
-        });
-        let place = place.or_else(|| {
-            let (root, ancestors) = find_root(shared, &ctx.span(id)?)?;
-            let key = Arc::as_ptr(&root) as usize;
-            let active = thread.attach(root);
-            let Some(buffer) = &mut active.buffer else {
-                return Some(Place { key, index: UNKNOWN, own: true });
-            };
-            // Operations of other threads may have begun this very span.
-            active.root.catch_up(buffer);
-            let own = buffer.find(raw);
-            Some(Place {
-                key,
-                index: own.unwrap_or_else(|| buffer.nearest(&ancestors)),
-                own: own.is_some(),
-            })
+            let outer =
+                span.parent().and_then(|it| thread.entered(shared.layer, it.id().into_u64()));
+            outer
+                .map(|place| Place { own: false, ..place })
+                .or_else(|| attached(thread, shared, &span))
         });
         thread.push(shared.layer, raw, place);
     });
 }
 
-fn exit(shared: &Arc<Shared>, id: &Id) {
+/// Makes the activity of a span this thread's, and gives the span's place in it.
+fn attached<S>(thread: &mut ThreadState, shared: &Shared, span: &SpanRef<'_, S>) -> Option<Place>
+where
+    S: for<'span> LookupSpan<'span>,
+{
+    let root = find_root(shared, span)?;
+    let key = Arc::as_ptr(&root) as usize;
+    let active = thread.attach(root);
+    let Some(buffer) = &mut active.buffer else {
+        return Some(Place { key, index: UNKNOWN, own: true });
+    };
+    // Operations of other threads may have begun this very span.
+    active.root.catch_up(buffer);
+    let own = buffer.find(span.id().into_u64());
+    let index = own.unwrap_or_else(|| nearest(buffer, span));
+    Some(Place { key, index, own: own.is_some() })
+}
+
+fn exit<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
     let raw = id.into_u64();
+    if !shared.traces {
+        if shared.may_be_root(raw)
+            && let Some(root) = ctx.span(id).and_then(|span| root_of(shared, &span))
+        {
+            root.send(Op::Exit { id: raw, time: shared.now(), panic: panics::current() });
+        }
+        return;
+    }
     let left = with_thread(|thread| {
         let place = thread.pop(shared.layer, raw)?;
         if place.own
@@ -374,6 +427,10 @@ fn close<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
+    if !shared.traces && !shared.may_be_root(id.into_u64()) {
+        // Children that are recorded for their annotations end with the request.
+        return;
+    }
     let done = with_thread(|thread| match thread.find(shared.layer, id.into_u64()) {
         Some((Active { buffer: Some(buffer), root, .. }, index)) if index != 0 => {
             // Spans begun elsewhere below this one must find it before it closes.
@@ -389,27 +446,51 @@ where
     let Some(span) = ctx.span(id) else { return };
     let cell = span.extensions_mut().remove::<RootCell>();
     if let Some(RootCell(root)) = cell {
+        shared.forget_root(id.into_u64());
         root.finish(shared.now(), End::Closed);
     } else if role_in(shared, span.metadata()).recorded
-        && let Some((root, _)) = find_root(shared, &span)
+        && let Some(root) = find_root(shared, &span)
     {
         root.send(Op::Close { id: id.into_u64(), time: shared.now() });
     }
 }
 
-/// Walks from `span` to the root of its activity; gives it and the ids passed, `span` first.
-fn find_root<S>(shared: &Shared, span: &SpanRef<'_, S>) -> Option<(Arc<Root>, Vec<u64>)>
+/// The activity whose root `span` itself is.
+fn root_of<S>(shared: &Shared, span: &SpanRef<'_, S>) -> Option<Arc<Root>>
 where
     S: for<'span> LookupSpan<'span>,
 {
-    let mut passed = Vec::new();
-    for span in span.scope().take(MAX_WALK) {
-        passed.push(span.id().into_u64());
-        if let Some(RootCell(root)) = span.extensions().get::<RootCell>() {
-            return (root.layer() == shared.layer).then(|| (Arc::clone(root), passed));
-        }
+    let extensions = span.extensions();
+    let RootCell(root) = extensions.get::<RootCell>()?;
+    (root.layer() == shared.layer).then(|| Arc::clone(root))
+}
+
+/// Walks from `span` to the root of its activity.
+fn find_root<S>(shared: &Shared, span: &SpanRef<'_, S>) -> Option<Arc<Root>>
+where
+    S: for<'span> LookupSpan<'span>,
+{
+    if let Some(root) = root_of(shared, span) {
+        return Some(root);
     }
-    None
+    span.scope().skip(1).take(MAX_WALK).find_map(|span| root_of(shared, &span))
+}
+
+/// The index of the nearest recorded span from `span` towards the root.
+fn nearest<S>(buffer: &Buffer, span: &SpanRef<'_, S>) -> u32
+where
+    S: for<'span> LookupSpan<'span>,
+{
+    let mut scope = span.scope().take(MAX_WALK);
+    scope.find_map(|span| buffer.find(span.id().into_u64())).unwrap_or(0)
+}
+
+/// The ids from `span` towards the root.
+fn ancestors<S>(span: &SpanRef<'_, S>) -> Vec<u64>
+where
+    S: for<'span> LookupSpan<'span>,
+{
+    span.scope().take(MAX_WALK).map(|span| span.id().into_u64()).collect()
 }
 
 /// Records fields into lists of their own, to be merged later.

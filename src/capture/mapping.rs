@@ -5,6 +5,7 @@
 //! come next, what the application said through `with_activity` wins.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -22,9 +23,14 @@ impl Seed for Buffer {
         Buffer::bytes(self)
     }
 
+    fn discard(self: Box<Self>) {
+        let shared = Arc::clone(&self.shared);
+        shared.recycle(self);
+    }
+
     fn into_activity(self: Box<Self>) -> Option<Activity> {
         let activity = activity(&self);
-        let shared = std::sync::Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.shared);
         shared.recycle(self);
         match (&shared.filter, activity) {
             (Some(filter), Some(activity)) => filter(&activity).then_some(activity),

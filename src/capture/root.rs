@@ -5,6 +5,7 @@
 //! explicit parent - leaves an [`Op`], which is applied in order by whoever holds the buffer next.
 //! Operations carry finished values: no code of the application runs under the lock.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -127,6 +128,13 @@ impl Root {
         self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The buffer for a moment, unless someone holds it or the activity is over.
+    pub(super) fn borrow(&self) -> Option<Borrowed<'_>> {
+        let mut buffer = self.check_out()?;
+        self.catch_up(&mut buffer);
+        Some(Borrowed { root: self, buffer: Some(buffer) })
+    }
+
     /// Takes the buffer, unless another thread holds it or the activity is over.
     pub(super) fn check_out(&self) -> Option<Box<Buffer>> {
         self.home().buffer.take()
@@ -239,8 +247,38 @@ impl Root {
         if buffer.truncated {
             shared.counters.count_truncated();
         }
-        if let Err((reason, _seed)) = shared.queue.push(buffer) {
+        if let Err((reason, seed)) = shared.queue.push(buffer) {
             shared.counters.count_dropped(reason);
+            seed.discard();
+        }
+    }
+}
+
+/// A buffer that goes back when this is dropped.
+pub(super) struct Borrowed<'a> {
+    root: &'a Root,
+    /// Present until the drop.
+    buffer: Option<Box<Buffer>>,
+}
+
+impl Deref for Borrowed<'_> {
+    type Target = Buffer;
+
+    fn deref(&self) -> &Buffer {
+        self.buffer.as_ref().expect("present until the drop")
+    }
+}
+
+impl DerefMut for Borrowed<'_> {
+    fn deref_mut(&mut self) -> &mut Buffer {
+        self.buffer.as_mut().expect("present until the drop")
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.root.check_in(buffer);
         }
     }
 }

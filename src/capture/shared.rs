@@ -1,7 +1,7 @@
 //! What the layer, its running requests and the worker share.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -26,6 +26,9 @@ const POOL: usize = 256;
 /// Locks among which running requests are spread.
 const SHARDS: usize = 16;
 
+/// Counters by which most spans are known not to be a root. A power of two.
+const ROOT_IDS: usize = 8192;
+
 /// Panics of our own callbacks after which the layer switches itself off.
 const MAX_PANICS: u32 = 16;
 
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     panics: AtomicU32,
     pool: ArrayQueue<Box<Buffer>>,
     in_flight: AtomicUsize,
+    /// By a hash of their ids, how many root spans are open.
+    root_ids: Box<[AtomicU16]>,
     running: [Mutex<Slab<Weak<Root>>>; SHARDS],
     clock: quanta::Clock,
 }
@@ -89,6 +94,7 @@ impl Shared {
             panics: AtomicU32::new(0),
             pool: ArrayQueue::new(POOL),
             in_flight: AtomicUsize::new(0),
+            root_ids: (0..ROOT_IDS).map(|_| AtomicU16::new(0)).collect(),
             running: std::array::from_fn(|_| Mutex::default()),
             clock: quanta::Clock::new(),
         })
@@ -142,6 +148,32 @@ impl Shared {
         }
         self.queue.nudge();
         admitted
+    }
+
+    /// `false` when the span with this id is certainly no root: the cheap question where spans are
+    /// not followed.
+    #[inline]
+    pub(super) fn may_be_root(&self, id: u64) -> bool {
+        self.root_ids(id).load(Ordering::Relaxed) != 0
+    }
+
+    pub(super) fn remember_root(&self, id: u64) {
+        if !self.traces {
+            self.root_ids(id).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn forget_root(&self, id: u64) {
+        if !self.traces {
+            self.root_ids(id).fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn root_ids(&self, id: u64) -> &AtomicU16 {
+        // Fibonacci hashing: the ids of a slab differ in few bits.
+        let hash = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+        &self.root_ids[hash as usize % ROOT_IDS]
     }
 
     /// A running request ended.

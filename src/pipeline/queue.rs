@@ -23,6 +23,9 @@ pub trait Seed: Send {
     /// About how many bytes of memory this holds.
     fn bytes(&self) -> usize;
 
+    /// The queue refused it: whatever it holds may be used again.
+    fn discard(self: Box<Self>) {}
+
     /// Makes the activity; `None` when a filter leaves it out.
     ///
     /// Runs on the worker's thread. A panic counts the activity as failed.
