@@ -10,6 +10,7 @@ const REQUESTS: u64 = 100;
 fn warm(peer: Peer) -> Session {
     let session = Session::new(peer);
     session.run(Shape::Usual, REQUESTS);
+    session.settle();
     session
 }
 

@@ -126,7 +126,18 @@ impl Buffer {
     }
 
     /// The index of the open span with this id.
+    #[inline]
     pub(super) fn find(&self, id: u64) -> Option<u32> {
+        if let Some(last) = self.spans.last()
+            && last.id == id
+            && last.open
+        {
+            return Some(self.spans.len() as u32 - 1);
+        }
+        self.find_older(id)
+    }
+
+    fn find_older(&self, id: u64) -> Option<u32> {
         let recent = self.spans.len().saturating_sub(RECENT);
         let newest = self.spans[recent..].iter().rposition(|span| span.open && span.id == id);
         match newest {
@@ -137,6 +148,7 @@ impl Buffer {
     }
 
     /// Appends a span; `None` when a cap leaves it out.
+    #[inline]
     pub(super) fn begin_span(
         &mut self,
         id: u64,
@@ -266,6 +278,7 @@ impl Buffer {
     }
 
     /// Records fields of the span at `index`.
+    #[inline]
     pub(super) fn record(&mut self, index: u32, record: impl FnOnce(&mut Recorder<'_>)) {
         let Some(span) = self.spans.get(index as usize) else { return };
         let callsite = span.callsite;

@@ -47,9 +47,14 @@ impl ActivityLayer {
         self
     }
 
-    /// Runs a callback so that no panic of ours reaches the application.
-    fn guarded(&self, f: impl FnOnce(&Arc<Shared>)) {
+    /// Runs a callback, where `wanted` says that there is something to do, so that no panic of ours
+    /// reaches the application.
+    #[inline]
+    fn guarded(&self, wanted: impl FnOnce(&Shared) -> bool, f: impl FnOnce(&Arc<Shared>)) {
         let Some(shared) = &self.shared else { return };
+        if !wanted(shared) {
+            return;
+        }
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(shared))) {
             // Dropping the payload could panic again.
             std::mem::forget(payload);
@@ -87,27 +92,40 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        self.guarded(|shared| new_span(shared, attributes, id, &ctx));
+        self.guarded(
+            |shared| !shared.ignores(attributes.metadata()),
+            |shared| new_span(shared, attributes, id, &ctx),
+        );
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
-        self.guarded(|shared| record(shared, id, values, &ctx));
+        self.guarded(|_| true, |shared| record(shared, id, values, &ctx));
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
-        self.guarded(|shared| on_event(shared, event, &ctx));
+        self.guarded(
+            |shared| !shared.ignores(event.metadata()),
+            |shared| on_event(shared, event, &ctx),
+        );
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        self.guarded(|shared| enter(shared, id, &ctx));
+        self.guarded(|shared| shared.traces, |shared| enter(shared, id, &ctx));
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        self.guarded(|shared| exit(shared, id, &ctx));
+        self.guarded(
+            |shared| shared.traces || shared.may_be_root(id.into_u64()),
+            |shared| exit(shared, id, &ctx),
+        );
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        self.guarded(|shared| close(shared, &id, &ctx));
+        // Without traces, children that are recorded for their annotations end with the request.
+        self.guarded(
+            |shared| shared.traces || shared.may_be_root(id.into_u64()),
+            |shared| close(shared, &id, &ctx),
+        );
     }
 }
 
@@ -159,6 +177,7 @@ fn place_span(
     role: Role,
 ) -> Placed {
     if !role.recorded && !role.root {
+        shared.ignore(role.callsite.metadata);
         return Placed::Done;
     }
     if !shared.traces {
@@ -326,6 +345,9 @@ fn is_relevant(event: &Event<'_>, role: Role) -> bool {
 #[inline]
 fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, role: Role) -> Placed {
     if !is_relevant(event, role) {
+        if !event.is_root() {
+            shared.ignore(role.callsite.metadata);
+        }
         return Placed::Done;
     }
     if !shared.traces {
@@ -357,11 +379,11 @@ fn enter<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    if !shared.traces {
-        return;
-    }
     let raw = id.into_u64();
     with_thread(|thread| {
+        if thread.enter(shared.layer, raw) {
+            return;
+        }
         let place = thread.place_of(shared.layer, raw).or_else(|| {
             let span = ctx.span(id)?;
             // A span that is left out, inside of one that this thread is in.
@@ -399,25 +421,24 @@ where
 {
     let raw = id.into_u64();
     if !shared.traces {
-        if shared.may_be_root(raw)
-            && let Some(root) = ctx.span(id).and_then(|span| root_of(shared, &span))
-        {
+        if let Some(root) = ctx.span(id).and_then(|span| root_of(shared, &span)) {
             root.send(Op::Exit { id: raw, time: shared.now(), panic: panics::current() });
         }
         return;
     }
     let left = with_thread(|thread| {
         let place = thread.pop(shared.layer, raw)?;
-        if place.own
-            && let Some(active) = thread.active(place.key)
-        {
+        let position = thread.position(place.key)?;
+        let active = &mut thread.actives[position];
+        if place.own {
             let (time, panic) = (shared.now(), panics::current());
             match &mut active.buffer {
                 Some(buffer) if place.index != UNKNOWN => buffer.exit(place.index, time, panic),
                 _ => active.root.send(Op::Exit { id: raw, time, panic }),
             }
         }
-        thread.release(place.key)
+        active.entries = active.entries.saturating_sub(1);
+        (active.entries == 0).then(|| thread.actives.remove(position))
     });
     // Giving the buffer back may seal the activity: not while this thread's state is borrowed.
     drop(left);
@@ -427,10 +448,6 @@ fn close<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    if !shared.traces && !shared.may_be_root(id.into_u64()) {
-        // Children that are recorded for their annotations end with the request.
-        return;
-    }
     let done = with_thread(|thread| match thread.find(shared.layer, id.into_u64()) {
         Some((Active { buffer: Some(buffer), root, .. }, index)) if index != 0 => {
             // Spans begun elsewhere below this one must find it before it closes.

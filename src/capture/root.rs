@@ -141,10 +141,16 @@ impl Root {
     }
 
     /// Applies to a buffer in hand what happened elsewhere meanwhile.
+    #[inline]
     pub(super) fn catch_up(&self, buffer: &mut Buffer) {
-        if !self.pending.swap(false, Ordering::Acquire) {
-            return;
+        if self.pending.load(Ordering::Acquire) {
+            self.apply_pending(buffer);
         }
+    }
+
+    #[cold]
+    fn apply_pending(&self, buffer: &mut Buffer) {
+        self.pending.store(false, Ordering::Release);
         let ops = std::mem::take(&mut self.home().ops);
         for op in ops {
             buffer.apply(op);

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crossbeam_queue::ArrayQueue;
 use slab::Slab;
+use tracing_core::Metadata;
 
 use super::buffer::Buffer;
 use super::fields::FieldLimits;
@@ -25,6 +26,9 @@ const POOL: usize = 256;
 
 /// Locks among which running requests are spread.
 const SHARDS: usize = 16;
+
+/// Callsites remembered as ignored. A power of two; a program has a few hundred in use.
+const IGNORED: usize = 1024;
 
 /// Counters by which most spans are known not to be a root. A power of two.
 const ROOT_IDS: usize = 8192;
@@ -52,6 +56,8 @@ pub(crate) struct Shared {
     panics: AtomicU32,
     pool: ArrayQueue<Box<Buffer>>,
     in_flight: AtomicUsize,
+    /// By a hash of their addresses, callsites that mean nothing to this layer.
+    ignored: Box<[AtomicUsize]>,
     /// By a hash of their ids, how many root spans are open.
     root_ids: Box<[AtomicU16]>,
     running: [Mutex<Slab<Weak<Root>>>; SHARDS],
@@ -94,6 +100,7 @@ impl Shared {
             panics: AtomicU32::new(0),
             pool: ArrayQueue::new(POOL),
             in_flight: AtomicUsize::new(0),
+            ignored: (0..IGNORED).map(|_| AtomicUsize::new(0)).collect(),
             root_ids: (0..ROOT_IDS).map(|_| AtomicU16::new(0)).collect(),
             running: std::array::from_fn(|_| Mutex::default()),
             clock: quanta::Clock::new(),
@@ -148,6 +155,27 @@ impl Shared {
         }
         self.queue.nudge();
         admitted
+    }
+
+    /// Whether this callsite is known to mean nothing to this layer: the question that every span
+    /// and event begins with.
+    #[inline]
+    pub(super) fn ignores(&self, metadata: &'static Metadata<'static>) -> bool {
+        let (address, slot) = self.ignored_slot(metadata);
+        slot.load(Ordering::Relaxed) == address
+    }
+
+    /// Remembers a callsite that means nothing. It may take the place of another.
+    pub(super) fn ignore(&self, metadata: &'static Metadata<'static>) {
+        let (address, slot) = self.ignored_slot(metadata);
+        slot.store(address, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn ignored_slot(&self, metadata: &'static Metadata<'static>) -> (usize, &AtomicUsize) {
+        let address = std::ptr::from_ref(metadata) as usize;
+        // Metadata are aligned statics: the low bits say nothing.
+        (address, &self.ignored[(address >> 4 ^ address >> 14) % IGNORED])
     }
 
     /// `false` when the span with this id is certainly no root: the cheap question where spans are

@@ -53,7 +53,8 @@ pub(super) struct Active {
     pub(super) buffer: Option<Box<Buffer>>,
     key: usize,
     layer: u32,
-    entries: u32,
+    /// How often this thread has entered a span of it and not left it.
+    pub(super) entries: u32,
 }
 
 impl Drop for Active {
@@ -72,7 +73,7 @@ fn key(root: &Arc<Root>) -> usize {
 pub(super) struct ThreadState {
     pub(super) roles: Roles,
     stack: Vec<Entry>,
-    actives: Vec<Active>,
+    pub(super) actives: Vec<Active>,
 }
 
 thread_local! {
@@ -111,7 +112,34 @@ impl ThreadState {
 
     #[inline]
     pub(super) fn active(&mut self, key: usize) -> Option<&mut Active> {
-        self.actives.iter_mut().rev().find(|active| active.key == key)
+        let position = self.position(key)?;
+        self.actives.get_mut(position)
+    }
+
+    /// Where in the list the activity stands: nearly always last.
+    #[inline]
+    pub(super) fn position(&self, key: usize) -> Option<usize> {
+        self.actives.iter().rposition(|active| active.key == key)
+    }
+
+    /// The usual way to enter: a span of the activity that this thread is in. `false` when it is
+    /// none.
+    #[inline]
+    pub(super) fn enter(&mut self, layer: u32, id: u64) -> bool {
+        let Some(active) = self.actives.last_mut() else { return false };
+        let Some(buffer) = &active.buffer else { return false };
+        let found = if active.layer == layer { buffer.find(id) } else { None };
+        let Some(index) = found else { return false };
+        active.entries += 1;
+        let place = Some(Place { key: active.key, index, own: true });
+        let duplicate = self.is_entered(layer, id);
+        self.stack.push(Entry { id, layer, duplicate, place });
+        true
+    }
+
+    #[inline]
+    fn is_entered(&self, layer: u32, id: u64) -> bool {
+        self.stack.iter().any(|entry| entry.id == id && entry.layer == layer)
     }
 
     /// The buffer at hand that records this open span, and its index.
@@ -155,25 +183,18 @@ impl ThreadState {
         {
             active.entries += 1;
         }
-        let duplicate = self.stack.iter().any(|entry| entry.id == id && entry.layer == layer);
+        let duplicate = self.is_entered(layer, id);
         self.stack.push(Entry { id, layer, duplicate, place });
     }
 
     /// The span was left: its place, if it was entered here and belongs to an activity.
     #[inline]
     pub(super) fn pop(&mut self, layer: u32, id: u64) -> Option<Place> {
-        let position =
-            self.stack.iter().rposition(|entry| entry.id == id && entry.layer == layer)?;
+        let is_it = |entry: &Entry| entry.id == id && entry.layer == layer;
+        if self.stack.last().is_some_and(is_it) {
+            return self.stack.pop()?.place;
+        }
+        let position = self.stack.iter().rposition(is_it)?;
         self.stack.remove(position).place
-    }
-
-    /// An entry of this activity was popped. The last gives back the activity, to be dropped
-    /// after this thread's state is released.
-    #[inline]
-    pub(super) fn release(&mut self, key: usize) -> Option<Active> {
-        let position = self.actives.iter().rposition(|active| active.key == key)?;
-        let active = &mut self.actives[position];
-        active.entries = active.entries.saturating_sub(1);
-        (active.entries == 0).then(|| self.actives.remove(position))
     }
 }
