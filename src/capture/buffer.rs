@@ -70,6 +70,10 @@ pub(super) struct Buffer {
     pub(super) truncated: bool,
     pub(super) sealed: Option<Sealed>,
     pub(super) panic_message: Option<Box<str>>,
+    /// The caps, at hand.
+    limits: FieldLimits,
+    max_spans: usize,
+    max_depth: usize,
     /// Open spans older than the newest [`RECENT`].
     older: HashMap<u64, u32>,
 }
@@ -77,6 +81,9 @@ pub(super) struct Buffer {
 impl Buffer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
+            limits: shared.limits,
+            max_spans: shared.config.max_spans,
+            max_depth: shared.config.max_depth,
             shared,
             id: ActivityId::default(),
             when: Timestamp::default(),
@@ -138,13 +145,13 @@ impl Buffer {
     }
 
     fn find_older(&self, id: u64) -> Option<u32> {
-        let recent = self.spans.len().saturating_sub(RECENT);
-        let newest = self.spans[recent..].iter().rposition(|span| span.open && span.id == id);
-        match newest {
-            Some(position) => Some((recent + position) as u32),
-            None if self.older.is_empty() => None,
-            None => self.older.get(&id).copied(),
+        let newest_first = self.spans.iter().enumerate().rev().take(RECENT);
+        for (index, span) in newest_first {
+            if span.id == id && span.open {
+                return Some(index as u32);
+            }
         }
+        if self.older.is_empty() { None } else { self.older.get(&id).copied() }
     }
 
     /// Appends a span; `None` when a cap leaves it out.
@@ -158,8 +165,7 @@ impl Buffer {
     ) -> Option<u32> {
         let index = self.spans.len();
         let depth = self.spans.get(parent as usize).map_or(0, |parent| parent.depth + 1);
-        let config = &self.shared.config;
-        if index >= config.max_spans || depth as usize > config.max_depth {
+        if index >= self.max_spans || depth as usize > self.max_depth {
             self.dropped_spans = self.dropped_spans.saturating_add(1);
             self.truncated = true;
             return None;
@@ -231,7 +237,7 @@ impl Buffer {
         if !kept && !callsite.tells_status {
             return;
         }
-        let limits = self.shared.limits;
+        let limits = self.limits;
         if kept {
             let owner = EVENT | self.events.len() as u32;
             self.events.push(EventRec { callsite, span, time: now });
@@ -260,7 +266,7 @@ impl Buffer {
     ) {
         self.signals.error_event |= callsite.is_error;
         if recorded && self.has_room_for_event(callsite) {
-            let limits = self.shared.limits;
+            let limits = self.limits;
             self.fields.append(fields, EVENT | self.events.len() as u32, &limits);
             self.events.push(EventRec { callsite, span, time });
         }
@@ -281,9 +287,13 @@ impl Buffer {
     #[inline]
     pub(super) fn record(&mut self, index: u32, record: impl FnOnce(&mut Recorder<'_>)) {
         let Some(span) = self.spans.get(index as usize) else { return };
-        let callsite = span.callsite;
-        let limits = self.shared.limits;
-        record(&mut self.recorder(index, callsite, &limits, index == 0));
+        record(&mut Recorder {
+            fields: &mut self.fields,
+            owner: index,
+            limits: &self.limits,
+            callsite: span.callsite,
+            signals: (index == 0).then_some(&mut self.signals),
+        });
     }
 
     fn recorder<'a>(

@@ -201,6 +201,7 @@ pub(super) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
+    #[inline]
     fn number(&mut self, field: &Field, value: i64) {
         let Some(signals) = self.signals.as_deref_mut() else { return };
         match self.callsite.signal(field.index()) {
@@ -210,8 +211,7 @@ impl Recorder<'_> {
         }
     }
 
-    fn text(signal: Signal, signals: Option<&mut Signals>, text: &str) {
-        let Some(signals) = signals else { return };
+    fn text(signal: Signal, signals: &mut Signals, text: &str) {
         match signal {
             Signal::None => {}
             Signal::Status(rank) => signals.set_status(rank, leading_number(text)),
@@ -225,12 +225,11 @@ impl Recorder<'_> {
 
     fn format(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         self.fields.push_format(self.owner, index(field), value, self.limits);
-        let signal = self.callsite.signal(field.index());
-        if signal != Signal::None
+        if let Some(signals) = self.signals.as_deref_mut()
             && let Some(record) = self.fields.records.last()
             && let Some(text) = self.fields.text_of(record)
         {
-            Self::text(signal, self.signals.as_deref_mut(), text);
+            Self::text(self.callsite.signal(field.index()), signals, text);
         }
     }
 }
@@ -272,7 +271,9 @@ impl Visit for Recorder<'_> {
     #[inline]
     fn record_str(&mut self, field: &Field, value: &str) {
         self.fields.push_text(self.owner, index(field), value, self.limits);
-        Self::text(self.callsite.signal(field.index()), self.signals.as_deref_mut(), value);
+        if let Some(signals) = self.signals.as_deref_mut() {
+            Self::text(self.callsite.signal(field.index()), signals, value);
+        }
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {

@@ -47,23 +47,29 @@ impl ActivityLayer {
         self
     }
 
-    /// Runs a callback, where `wanted` says that there is something to do, so that no panic of ours
-    /// reaches the application.
+    /// Runs a callback, where `wanted` says that there is something to do.
     #[inline]
     fn guarded(&self, wanted: impl FnOnce(&Shared) -> bool, f: impl FnOnce(&Arc<Shared>)) {
-        let Some(shared) = &self.shared else { return };
-        if !wanted(shared) {
-            return;
-        }
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(shared))) {
-            // Dropping the payload could panic again.
-            std::mem::forget(payload);
-            shared.panicked();
+        if let Some(shared) = &self.shared
+            && wanted(shared)
+        {
+            caught(shared, f);
         }
     }
 
     fn wants(&self, metadata: &'static Metadata<'static>) -> bool {
         !self.alone || self.shared.as_ref().is_some_and(|shared| role_in(shared, metadata).wanted())
+    }
+}
+
+/// Runs a callback so that no panic of ours reaches the application. Apart from the question
+/// whether to run it at all, whose answer is no for most spans of many programs.
+#[inline(never)]
+fn caught(shared: &Arc<Shared>, f: impl FnOnce(&Arc<Shared>)) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(shared))) {
+        // Dropping the payload could panic again.
+        std::mem::forget(payload);
+        shared.panicked();
     }
 }
 
