@@ -11,8 +11,8 @@ use tracing::{Dispatch, Instrument as _, Span, info, info_span};
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// A root, four children with a grandchild each, three fields each, an event with two fields
-    /// and a status that comes late.
+    /// A root, four children with a grandchild each, three fields each, an event with a field and a
+    /// message, and a status that comes late.
     Usual,
     /// As usual, with this many children without grandchildren.
     Children(u32),
@@ -41,7 +41,7 @@ impl Shape {
                             .in_scope(|| ());
                     });
                 }
-                info!(n, text = "text of an event", "event");
+                info!(n, "event");
             }),
             Self::Children(children) => root.in_scope(|| {
                 for i in 0..children {

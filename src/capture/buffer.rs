@@ -144,6 +144,7 @@ impl Buffer {
         self.find_older(id)
     }
 
+    #[inline]
     fn find_older(&self, id: u64) -> Option<u32> {
         let newest_first = self.spans.iter().enumerate().rev().take(RECENT);
         for (index, span) in newest_first {
@@ -201,11 +202,12 @@ impl Buffer {
     }
 
     /// A span was closed. One that was never entered ends now.
-    pub(super) fn close(&mut self, index: u32, now: u64) {
+    #[inline]
+    pub(super) fn close(&mut self, index: u32, now: impl FnOnce() -> u64) {
         let Some(span) = self.spans.get_mut(index as usize) else { return };
         span.open = false;
         if span.end == 0 {
-            span.end = now;
+            span.end = now();
         }
         if !self.older.is_empty() {
             self.older.remove(&span.id);

@@ -121,7 +121,6 @@ impl Fields {
     }
 
     /// Bytes that one more value may take.
-    #[inline]
     fn room(&self, limits: &FieldLimits) -> usize {
         limits.field_bytes.min(limits.row_bytes.saturating_sub(self.text.len()))
     }
@@ -129,14 +128,19 @@ impl Fields {
     #[inline]
     fn push_text(&mut self, owner: u32, field: u16, text: &str, limits: &FieldLimits) {
         let start = self.text.len();
-        let room = self.room(limits);
-        if text.len() <= room {
+        if text.len() <= limits.field_bytes && start + text.len() <= limits.row_bytes {
             self.text.push_str(text);
         } else {
-            self.text.push_str(&text[..text.floor_char_boundary(room)]);
-            self.truncated = true;
+            self.push_cut(text, limits);
         }
         self.push_range(owner, field, start, limits);
+    }
+
+    #[cold]
+    fn push_cut(&mut self, text: &str, limits: &FieldLimits) {
+        let room = self.room(limits);
+        self.text.push_str(&text[..text.floor_char_boundary(room)]);
+        self.truncated = true;
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry, SpanRef};
 use super::buffer::Buffer;
 use super::callsite::{Mark, Role};
 use super::fields::{Fields, Recorder};
-use super::outcome::{End, Signals};
+use super::outcome::Signals;
 use super::panics;
 use super::root::{Op, Root, RootCell};
 use super::shared::Shared;
@@ -151,9 +151,9 @@ enum Placed {
     /// It was dealt with.
     Done,
     /// It belongs to no activity.
-    Outside,
+    Outside(Role),
     /// The registry must be asked.
-    Ask,
+    Ask(Role),
 }
 
 fn new_span<S>(shared: &Arc<Shared>, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
@@ -163,13 +163,12 @@ where
     let metadata = attributes.metadata();
     let placed = with_thread(|thread| {
         let role = role_of(thread, shared, metadata);
-        (role, place_span(thread, shared, attributes, id, role))
+        place_span(thread, shared, attributes, id, role)
     });
-    let (role, placed) = placed.unwrap_or_else(|| (role_in(shared, metadata), Placed::Ask));
-    match placed {
+    match placed.unwrap_or_else(|| Placed::Ask(role_in(shared, metadata))) {
         Placed::Done => {}
-        Placed::Outside => begin_root(shared, attributes, id, role, ctx),
-        Placed::Ask => ask_for_span(shared, attributes, id, role, ctx),
+        Placed::Outside(role) => begin_root(shared, attributes, id, role, ctx),
+        Placed::Ask(role) => ask_for_span(shared, attributes, id, role, ctx),
     }
 }
 
@@ -187,26 +186,26 @@ fn place_span(
         return Placed::Done;
     }
     if !shared.traces {
-        return Placed::Ask;
+        return Placed::Ask(role);
     }
     let place = if attributes.is_contextual() {
         match thread.current(shared.layer) {
             Current::Inside(place) => place,
-            Current::Outside => return Placed::Outside,
+            Current::Outside => return Placed::Outside(role),
         }
     } else if let Some(parent) = attributes.parent() {
         match thread.place_of(shared.layer, parent.into_u64()) {
             Some(place) => place,
-            None => return Placed::Ask,
+            None => return Placed::Ask(role),
         }
     } else {
-        return Placed::Outside;
+        return Placed::Outside(role);
     };
     let Some(Active { buffer: Some(buffer), .. }) = thread.active(place.key) else {
-        return Placed::Ask;
+        return Placed::Ask(role);
     };
     if place.index == UNKNOWN {
-        return Placed::Ask;
+        return Placed::Ask(role);
     }
     if role.recorded
         && let Some(index) =
@@ -274,14 +273,15 @@ fn begin_root<S>(
     buffer.begin_span(id.into_u64(), role.callsite, 0, shared.now());
     buffer.record(0, |recorder| attributes.record(recorder));
     let serves = buffer.signals.serves(role.callsite.mark) || any_parentless;
+    let mut extensions = span.extensions_mut();
     // A second activity layer in one registry has no business here.
-    let taken = span.extensions().get::<RootCell>().is_some();
+    let taken = extensions.get_mut::<RootCell>().is_some();
     if !serves || taken || !shared.admit() {
         return shared.recycle(buffer);
     }
     let root = Root::new(role.callsite, id.into_u64(), buffer);
     shared.remember_root(id.into_u64());
-    span.extensions_mut().insert(RootCell(root));
+    extensions.insert(RootCell(root));
 }
 
 fn record<S>(shared: &Arc<Shared>, id: &Id, values: &Record<'_>, ctx: &Context<'_, S>)
@@ -298,16 +298,18 @@ where
         return;
     }
     let Some(span) = ctx.span(id) else { return };
-    let role = role_in(shared, span.metadata());
-    if !role.recorded && !role.root {
+    let Some(root) = root_of(shared, &span).or_else(|| {
+        let role = role_in(shared, span.metadata());
+        if role.recorded { find_root(shared, &span) } else { None }
+    }) else {
         return;
-    }
-    let Some(root) = find_root(shared, &span) else { return };
+    };
     if let Some(mut buffer) = root.borrow() {
         if let Some(index) = buffer.find(id.into_u64()) {
             buffer.record(index, |recorder| values.record(recorder));
         }
     } else {
+        let role = role_in(shared, span.metadata());
         let (fields, signals) = detached(shared, role, |recorder| values.record(recorder));
         root.send(Op::Record { id: id.into_u64(), fields, signals });
     }
@@ -320,10 +322,11 @@ where
     let metadata = event.metadata();
     let placed = with_thread(|thread| {
         let role = role_of(thread, shared, metadata);
-        (role, place_event(thread, shared, event, role))
+        place_event(thread, shared, event, role)
     });
-    let (role, placed) = placed.unwrap_or_else(|| (role_in(shared, metadata), Placed::Ask));
-    if !matches!(placed, Placed::Ask) || !is_relevant(event, role) {
+    let placed = placed.unwrap_or_else(|| Placed::Ask(role_in(shared, metadata)));
+    let Placed::Ask(role) = placed else { return };
+    if !is_relevant(event, role) {
         return;
     }
     let parent = match event.parent() {
@@ -357,16 +360,16 @@ fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, rol
         return Placed::Done;
     }
     if !shared.traces {
-        return Placed::Ask;
+        return Placed::Ask(role);
     }
     let place = match event.parent() {
         None => match thread.current(shared.layer) {
             Current::Inside(place) => place,
-            Current::Outside => return Placed::Outside,
+            Current::Outside => return Placed::Outside(role),
         },
         Some(parent) => match thread.place_of(shared.layer, parent.into_u64()) {
             Some(place) => place,
-            None => return Placed::Ask,
+            None => return Placed::Ask(role),
         },
     };
     match thread.active(place.key) {
@@ -377,7 +380,7 @@ fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, rol
             });
             Placed::Done
         }
-        _ => Placed::Ask,
+        _ => Placed::Ask(role),
     }
 }
 
@@ -390,25 +393,36 @@ where
         if thread.enter(shared.layer, raw) {
             return;
         }
-        let place = thread.place_of(shared.layer, raw).or_else(|| {
-            let span = ctx.span(id)?;
-            // A span that is left out, inside of one that this thread is in.
-            let outer =
-                span.parent().and_then(|it| thread.entered(shared.layer, it.id().into_u64()));
-            outer
-                .map(|place| Place { own: false, ..place })
-                .or_else(|| attached(thread, shared, &span))
-        });
+        let place = ctx.span(id).and_then(|span| place_entered(thread, shared, &span));
         thread.push(shared.layer, raw, place);
     });
 }
 
-/// Makes the activity of a span this thread's, and gives the span's place in it.
-fn attached<S>(thread: &mut ThreadState, shared: &Shared, span: &SpanRef<'_, S>) -> Option<Place>
+/// The place of a span that is not of the activity this thread is in. Its own activity becomes this
+/// thread's.
+fn place_entered<S>(
+    thread: &mut ThreadState,
+    shared: &Shared,
+    span: &SpanRef<'_, S>,
+) -> Option<Place>
 where
     S: for<'span> LookupSpan<'span>,
 {
-    let root = find_root(shared, span)?;
+    let id = span.id().into_u64();
+    let root = match root_of(shared, span) {
+        Some(root) => root,
+        None => {
+            let outer = span.parent()?.id().into_u64();
+            let known = thread.place_of(shared.layer, id);
+            // A span that is left out, inside of one that this thread is in.
+            let inherited =
+                || thread.entered(shared.layer, outer).map(|place| Place { own: false, ..place });
+            if let Some(place) = known.or_else(inherited) {
+                return Some(place);
+            }
+            find_root(shared, span)?
+        }
+    };
     let key = Arc::as_ptr(&root) as usize;
     let active = thread.attach(root);
     let Some(buffer) = &mut active.buffer else {
@@ -416,7 +430,7 @@ where
     };
     // Operations of other threads may have begun this very span.
     active.root.catch_up(buffer);
-    let own = buffer.find(span.id().into_u64());
+    let own = buffer.find(id);
     let index = own.unwrap_or_else(|| nearest(buffer, span));
     Some(Place { key, index, own: own.is_some() })
 }
@@ -454,14 +468,17 @@ fn close<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let done = with_thread(|thread| match thread.find(shared.layer, id.into_u64()) {
-        Some((Active { buffer: Some(buffer), root, .. }, index)) if index != 0 => {
-            // Spans begun elsewhere below this one must find it before it closes.
-            root.catch_up(buffer);
-            buffer.close(index, shared.now());
-            true
+    let raw = id.into_u64();
+    let done = with_thread(|thread| {
+        let Some((active, index)) = thread.find(shared.layer, raw) else { return false };
+        let Some(buffer) = &mut active.buffer else { return false };
+        if index == 0 {
+            return false;
         }
-        _ => false,
+        // Spans begun elsewhere below this one must find it before it closes.
+        active.root.catch_up(buffer);
+        buffer.close(index, || shared.now());
+        true
     });
     if done == Some(true) {
         return;
@@ -470,7 +487,7 @@ where
     let cell = span.extensions_mut().remove::<RootCell>();
     if let Some(RootCell(root)) = cell {
         shared.forget_root(id.into_u64());
-        root.finish(shared.now(), End::Closed);
+        root.close();
     } else if role_in(shared, span.metadata()).recorded
         && let Some(root) = find_root(shared, &span)
     {

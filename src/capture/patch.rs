@@ -34,6 +34,8 @@ pub struct ActivityPatch {
     pub(super) app: Option<(String, String)>,
     pub(super) truncated: bool,
     pub(super) incomplete: bool,
+    /// Something was merged into it.
+    pub(super) touched: bool,
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "a call reads better without `&`")]
@@ -109,6 +111,7 @@ impl ActivityPatch {
 
     pub(super) fn merge(&mut self, mut newer: Self, limits: &FieldLimits) {
         newer.limit(limits);
+        self.touched = true;
         take(&mut self.title, newer.title);
         take(&mut self.object, newer.object);
         take(&mut self.event, newer.event);
@@ -162,6 +165,9 @@ impl ActivityPatch {
 
     /// Memory held, about.
     pub(super) fn bytes(&self) -> usize {
+        if !self.touched {
+            return 0;
+        }
         let texts = [&self.title, &self.event, &self.user, &self.session];
         let pairs = [&self.object, &self.error, &self.app];
         let data = self.data.iter().map(|(key, value)| 64 + key.len() + json_bytes(value));

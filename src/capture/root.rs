@@ -198,6 +198,21 @@ impl Root {
         config.max_spans.saturating_mul(4).saturating_add(config.max_events).saturating_add(64)
     }
 
+    /// The root span closed: the request ended when it was last left, if it ever was entered.
+    pub(super) fn close(&self) {
+        let mut home = self.home();
+        let is_open = !home.sealed && home.end.is_none();
+        if is_open && let Some(buffer) = home.buffer.take() {
+            home.sealed = true;
+            drop(home);
+            let left = buffer.spans[0].end;
+            let now = if left == 0 { self.shared.now() } else { left };
+            self.seal(buffer, now, End::Closed);
+        } else if is_open {
+            home.end = Some((self.shared.now(), End::Closed));
+        }
+    }
+
     /// The request is over. Who comes first decides; a thread that holds the buffer seals it when
     /// it leaves.
     pub(super) fn finish(&self, now: u64, end: End) {
@@ -327,7 +342,7 @@ impl Buffer {
             }
             Op::Close { id, time } => {
                 if let Some(index) = self.find(id) {
-                    self.close(index, time);
+                    self.close(index, || time);
                 }
             }
             Op::Patch(patch) => self.patch.merge(*patch, &limits),
