@@ -38,6 +38,7 @@ pub(super) enum Signal {
 }
 
 /// The facts about a callsite.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(super) struct Callsite {
     pub(super) metadata: &'static Metadata<'static>,

@@ -409,19 +409,18 @@ where
     S: for<'span> LookupSpan<'span>,
 {
     let id = span.id().into_u64();
-    let root = match root_of(shared, span) {
-        Some(root) => root,
-        None => {
-            let outer = span.parent()?.id().into_u64();
-            let known = thread.place_of(shared.layer, id);
-            // A span that is left out, inside of one that this thread is in.
-            let inherited =
-                || thread.entered(shared.layer, outer).map(|place| Place { own: false, ..place });
-            if let Some(place) = known.or_else(inherited) {
-                return Some(place);
-            }
-            find_root(shared, span)?
+    let root = if let Some(root) = root_of(shared, span) {
+        root
+    } else {
+        let outer = span.parent()?.id().into_u64();
+        let known = thread.place_of(shared.layer, id);
+        // A span that is left out, inside of one that this thread is in.
+        let inherited =
+            || thread.entered(shared.layer, outer).map(|place| Place { own: false, ..place });
+        if let Some(place) = known.or_else(inherited) {
+            return Some(place);
         }
+        find_root(shared, span)?
     };
     let key = Arc::as_ptr(&root) as usize;
     let active = thread.attach(root);
