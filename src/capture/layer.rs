@@ -411,11 +411,10 @@ where
     let root = find_root(shared, span)?;
     let key = Arc::as_ptr(&root) as usize;
     let active = thread.attach(root);
-    let Some(buffer) = &mut active.buffer else {
+    active.catch_up();
+    let Some(buffer) = &active.buffer else {
         return Some(Place { key, index: UNKNOWN, own: true });
     };
-    // Operations of other threads may have begun this very span.
-    active.root.catch_up(buffer);
     let own = buffer.find(span.id().into_u64());
     let index = own.unwrap_or_else(|| nearest(buffer, span));
     Some(Place { key, index, own: own.is_some() })
@@ -436,6 +435,7 @@ where
         let place = thread.pop(shared.layer, raw)?;
         let position = thread.position(place.key)?;
         let active = &mut thread.actives[position];
+        active.catch_up();
         if place.own {
             let (time, panic) = (shared.now(), panics::current());
             match &mut active.buffer {
@@ -455,9 +455,7 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let done = with_thread(|thread| match thread.find(shared.layer, id.into_u64()) {
-        Some((Active { buffer: Some(buffer), root, .. }, index)) if index != 0 => {
-            // Spans begun elsewhere below this one must find it before it closes.
-            root.catch_up(buffer);
+        Some((Active { buffer: Some(buffer), .. }, index)) if index != 0 => {
             buffer.close(index, shared.now());
             true
         }
