@@ -392,11 +392,12 @@ where
         }
         let place = thread.place_of(shared.layer, raw).or_else(|| {
             let span = ctx.span(id)?;
-            // A span that is left out, inside of one that this thread is in.
+            // A span that is left out, inside of one that this thread is in; or one that only the
+            // holder of the buffer knows.
             let outer =
                 span.parent().and_then(|it| thread.entered(shared.layer, it.id().into_u64()));
             outer
-                .map(|place| Place { own: false, ..place })
+                .map(|place| Place { own: place.index == UNKNOWN, ..place })
                 .or_else(|| attached(thread, shared, &span))
         });
         thread.push(shared.layer, raw, place);
