@@ -414,9 +414,12 @@ where
     } else {
         let outer = span.parent()?.id().into_u64();
         let known = thread.place_of(shared.layer, id);
-        // A span that is left out, inside of one that this thread is in.
-        let inherited =
-            || thread.entered(shared.layer, outer).map(|place| Place { own: false, ..place });
+        // A span that is left out, inside of one that this thread is in; or one that only the holder
+        // of the buffer knows.
+        let inherited = || {
+            let outer = thread.entered(shared.layer, outer);
+            outer.map(|place| Place { own: place.index == UNKNOWN, ..place })
+        };
         if let Some(place) = known.or_else(inherited) {
             return Some(place);
         }
@@ -424,11 +427,10 @@ where
     };
     let key = Arc::as_ptr(&root) as usize;
     let active = thread.attach(root);
-    let Some(buffer) = &mut active.buffer else {
+    active.catch_up();
+    let Some(buffer) = &active.buffer else {
         return Some(Place { key, index: UNKNOWN, own: true });
     };
-    // Operations of other threads may have begun this very span.
-    active.root.catch_up(buffer);
     let own = buffer.find(id);
     let index = own.unwrap_or_else(|| nearest(buffer, span));
     Some(Place { key, index, own: own.is_some() })
@@ -449,6 +451,7 @@ where
         let place = thread.pop(shared.layer, raw)?;
         let position = thread.position(place.key)?;
         let active = &mut thread.actives[position];
+        active.catch_up();
         if place.own {
             let (time, panic) = (shared.now(), panics::current());
             match &mut active.buffer {
@@ -468,16 +471,12 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let raw = id.into_u64();
-    let done = with_thread(|thread| {
-        let Some((active, index)) = thread.find(shared.layer, raw) else { return false };
-        let Some(buffer) = &mut active.buffer else { return false };
-        if index == 0 {
-            return false;
+    let done = with_thread(|thread| match thread.find(shared.layer, raw) {
+        Some((Active { buffer: Some(buffer), .. }, index)) if index != 0 => {
+            buffer.close(index, || shared.now());
+            true
         }
-        // Spans begun elsewhere below this one must find it before it closes.
-        active.root.catch_up(buffer);
-        buffer.close(index, || shared.now());
-        true
+        _ => false,
     });
     if done == Some(true) {
         return;
