@@ -86,5 +86,8 @@ impl CurrentActivity {
     /// and left out.
     pub fn finish(self) {
         self.root.finish(self.root.shared().now(), End::Finished);
+        // If this thread holds the buffer, it is sealed here and now.
+        let key = Arc::as_ptr(&self.root) as usize;
+        with_thread(|thread| thread.active(key).map(|_| ()));
     }
 }

@@ -424,11 +424,10 @@ where
     };
     let key = Arc::as_ptr(&root) as usize;
     let active = thread.attach(root);
-    let Some(buffer) = &mut active.buffer else {
+    active.catch_up();
+    let Some(buffer) = &active.buffer else {
         return Some(Place { key, index: UNKNOWN, own: true });
     };
-    // Operations of other threads may have begun this very span.
-    active.root.catch_up(buffer);
     let own = buffer.find(id);
     let index = own.unwrap_or_else(|| nearest(buffer, span));
     Some(Place { key, index, own: own.is_some() })
@@ -449,6 +448,7 @@ where
         let place = thread.pop(shared.layer, raw)?;
         let position = thread.position(place.key)?;
         let active = &mut thread.actives[position];
+        active.catch_up();
         if place.own {
             let (time, panic) = (shared.now(), panics::current());
             match &mut active.buffer {
@@ -474,8 +474,6 @@ where
         if index == 0 {
             return false;
         }
-        // Spans begun elsewhere below this one must find it before it closes.
-        active.root.catch_up(buffer);
         buffer.close(index, || shared.now());
         true
     });

@@ -68,7 +68,7 @@ pub(crate) struct Root {
     id: ActivityId,
     started: u64,
     slot: AtomicUsize,
-    /// Operations wait for the holder of the buffer.
+    /// Operations or the end wait for the holder of the buffer.
     pending: AtomicBool,
     home: Mutex<Home>,
 }
@@ -130,8 +130,7 @@ impl Root {
 
     /// The buffer for a moment, unless someone holds it or the activity is over.
     pub(super) fn borrow(&self) -> Option<Borrowed<'_>> {
-        let mut buffer = self.check_out()?;
-        self.catch_up(&mut buffer);
+        let buffer = self.check_out()?;
         Some(Borrowed { root: self, buffer: Some(buffer) })
     }
 
@@ -140,43 +139,47 @@ impl Root {
         self.home().buffer.take()
     }
 
-    /// Applies to a buffer in hand what happened elsewhere meanwhile.
+    /// Applies to a buffer in hand what happened elsewhere meanwhile. If that ended the request,
+    /// the buffer is sealed and no longer in hand.
     #[inline]
-    pub(super) fn catch_up(&self, buffer: &mut Buffer) {
+    pub(super) fn catch_up(&self, held: &mut Option<Box<Buffer>>) {
         if self.pending.load(Ordering::Acquire) {
-            self.apply_pending(buffer);
+            self.catch_up_now(held);
         }
     }
 
     #[cold]
-    fn apply_pending(&self, buffer: &mut Buffer) {
-        self.pending.store(false, Ordering::Release);
-        let ops = std::mem::take(&mut self.home().ops);
-        for op in ops {
-            buffer.apply(op);
+    fn catch_up_now(&self, held: &mut Option<Box<Buffer>>) {
+        if let Some(buffer) = held.take() {
+            *held = self.settle(buffer).map(|(_, buffer)| buffer);
         }
     }
 
     /// Gives the buffer back.
-    pub(super) fn check_in(&self, mut buffer: Box<Buffer>) {
+    pub(super) fn check_in(&self, buffer: Box<Buffer>) {
+        if let Some((mut home, buffer)) = self.settle(buffer) {
+            home.buffer = Some(buffer);
+        }
+    }
+
+    /// Applies the operations that wait; seals the buffer if the request is over.
+    fn settle(&self, mut buffer: Box<Buffer>) -> Option<(MutexGuard<'_, Home>, Box<Buffer>)> {
         let mut home = self.home();
+        self.pending.store(false, Ordering::Relaxed);
         for op in home.ops.drain(..) {
             buffer.apply(op);
         }
-        match home.end {
-            None => home.buffer = Some(buffer),
-            Some((time, end)) => {
-                home.sealed = true;
-                drop(home);
-                self.seal(buffer, time, end);
-            }
-        }
+        let Some((time, end)) = home.end else { return Some((home, buffer)) };
+        home.sealed = true;
+        drop(home);
+        self.seal(buffer, time, end);
+        None
     }
 
     /// Something happened away from the buffer.
     pub(super) fn send(&self, op: Op) {
         let mut home = self.home();
-        if home.sealed {
+        if home.sealed || home.end.is_some() {
             if matches!(op, Op::Begin { .. }) {
                 self.shared.counters.count_late_span();
             }
@@ -210,11 +213,12 @@ impl Root {
             self.seal(buffer, now, End::Closed);
         } else if is_open {
             home.end = Some((self.shared.now(), End::Closed));
+            self.pending.store(true, Ordering::Release);
         }
     }
 
     /// The request is over. Who comes first decides; a thread that holds the buffer seals it when
-    /// it leaves.
+    /// it next touches it, at the latest when it leaves.
     pub(super) fn finish(&self, now: u64, end: End) {
         let mut home = self.home();
         if home.sealed || home.end.is_some() {
@@ -226,7 +230,10 @@ impl Root {
                 drop(home);
                 self.seal(buffer, now, end);
             }
-            None => home.end = Some((now, end)),
+            None => {
+                home.end = Some((now, end));
+                self.pending.store(true, Ordering::Release);
+            }
         }
     }
 

@@ -57,6 +57,14 @@ pub(super) struct Active {
     pub(super) entries: u32,
 }
 
+impl Active {
+    /// Applies what happened elsewhere, before anything is added here: so the order stays.
+    #[inline]
+    pub(super) fn catch_up(&mut self) {
+        self.root.catch_up(&mut self.buffer);
+    }
+}
+
 impl Drop for Active {
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer.take() {
@@ -113,7 +121,9 @@ impl ThreadState {
     #[inline]
     pub(super) fn active(&mut self, key: usize) -> Option<&mut Active> {
         let position = self.position(key)?;
-        self.actives.get_mut(position)
+        let active = self.actives.get_mut(position)?;
+        active.catch_up();
+        Some(active)
     }
 
     /// Where in the list the activity stands: nearly always last.
@@ -127,6 +137,7 @@ impl ThreadState {
     #[inline]
     pub(super) fn enter(&mut self, layer: u32, id: u64) -> bool {
         let Some(active) = self.actives.last_mut() else { return false };
+        active.catch_up();
         let Some(buffer) = &active.buffer else { return false };
         let found = if active.layer == layer { buffer.find(id) } else { None };
         let Some(index) = found else { return false };
@@ -149,6 +160,7 @@ impl ThreadState {
             if active.layer != layer {
                 return None;
             }
+            active.catch_up();
             let index = active.buffer.as_ref()?.find(id)?;
             Some((active, index))
         })
