@@ -112,10 +112,18 @@ impl ThreadState {
         entries.find(|entry| entry.layer == layer && entry.id == id)?.place
     }
 
-    /// The innermost activity of any layer.
+    /// The activity that the current span of a layer belongs to; the innermost, if several layers
+    /// have one.
     pub(super) fn innermost(&mut self) -> Option<&mut Active> {
-        let key = self.stack.iter().rev().find_map(|entry| entry.place)?.key;
-        self.active(key)
+        let is_current = |at: usize, layer: u32| {
+            !self.stack[at + 1..].iter().any(|newer| newer.layer == layer && !newer.duplicate)
+        };
+        let mut entries = self.stack.iter().enumerate().rev();
+        let place = entries.find_map(|(at, entry)| {
+            let place = entry.place.filter(|_| !entry.duplicate)?;
+            is_current(at, entry.layer).then_some(place)
+        })?;
+        self.active(place.key)
     }
 
     #[inline]
