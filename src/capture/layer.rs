@@ -414,9 +414,12 @@ where
     } else {
         let outer = span.parent()?.id().into_u64();
         let known = thread.place_of(shared.layer, id);
-        // A span that is left out, inside of one that this thread is in.
-        let inherited =
-            || thread.entered(shared.layer, outer).map(|place| Place { own: false, ..place });
+        // A span that is left out, inside of one that this thread is in; or one that only the
+        // holder of the buffer knows.
+        let inherited = || {
+            let place = thread.entered(shared.layer, outer)?;
+            Some(Place { own: place.index == UNKNOWN, ..place })
+        };
         if let Some(place) = known.or_else(inherited) {
             return Some(place);
         }
