@@ -234,13 +234,15 @@ impl Shared {
         let now = self.now();
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         for shard in &self.running {
-            let old: Vec<Arc<Root>> = {
+            // Not one is dropped under the lock: its last owner seals it, which takes the lock.
+            let running: Vec<Arc<Root>> = {
                 let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-                let roots = shard.iter().filter_map(|(_, root)| root.upgrade());
-                roots.filter(|root| self.nanos(root.started(), now) >= age).collect()
+                shard.iter().filter_map(|(_, root)| root.upgrade()).collect()
             };
-            for root in old {
-                root.finish(now, End::Abandoned);
+            for root in running {
+                if self.nanos(root.started(), now) >= age {
+                    root.finish(now, End::Abandoned);
+                }
             }
         }
     }
