@@ -74,9 +74,9 @@ pub(crate) struct Interpreter {
 }
 
 impl Interpreter {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(sample: SamplingPolicy) -> Self {
         let mut config = Config::default();
-        config.sample = SamplingPolicy::ALL;
+        config.sample = sample;
         let sink = MemorySink::new();
         let builder = tracing_activity::builder().config(config).sink(sink.clone());
         let (layer, guard) = builder.build().unwrap();

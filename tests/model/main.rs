@@ -14,7 +14,8 @@ use std::fmt::Write as _;
 
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use tracing_activity::Stats;
-use tracing_activity::model::{Activity, ActivityId, Level, Value};
+use tracing_activity::config::SamplingPolicy;
+use tracing_activity::model::{Activity, ActivityId, Level, Trace, Value};
 
 use crate::interpreter::{Hands, Interpreter};
 use crate::program::{Step, drafts, parallel, sequence};
@@ -103,7 +104,8 @@ fn take_turns(
 
 /// What arrived, in the words of the reference.
 fn real(activity: &Activity) -> Expected {
-    let trace = activity.trace.as_ref().expect("every trace is kept");
+    let none = Trace::default();
+    let trace = activity.trace.as_ref().unwrap_or(&none);
     let span = |span: &tracing_activity::model::SpanRecord| ExpectedSpan {
         name: NAMES.iter().find(|name| **name == span.name).expect("it is one of ours"),
         parent: span.parent,
@@ -176,7 +178,7 @@ fn sound(activity: &Activity) -> Result<(), String> {
 
 #[test]
 fn threads_that_take_turns_make_exactly_the_activities_of_the_reference() {
-    let interpreter = Interpreter::new();
+    let interpreter = Interpreter::new(SamplingPolicy::ALL);
     let check = |program: &Vec<Step>| {
         let (_, before) = interpreter.delivered();
         let mut reference = Reference::default();
@@ -208,11 +210,39 @@ fn threads_that_take_turns_make_exactly_the_activities_of_the_reference() {
     };
     for_all(
         &interpreter,
-        drafts(0..60),
+        drafts(0..100),
         |drafts| sequence(drafts),
         |program| steps(program),
         check,
     );
+    interpreter.finish();
+}
+
+#[test]
+fn threads_that_take_turns_fill_the_columns_where_no_trace_is_kept() {
+    let interpreter = Interpreter::new(SamplingPolicy::OFF);
+    let check = |program: &Vec<Step>| {
+        let (_, before) = interpreter.delivered();
+        let mut reference = Reference::traceless();
+        let (hands, mut ids) = (Hands::default(), BTreeMap::new());
+        let (_, seen) = take_turns(&interpreter, &mut reference, program, hands, &mut ids)?;
+        let columns = |it: Expected| Expected { spans: Vec::new(), events: Vec::new(), ..it };
+        let expected: Vec<Expected> = reference.expected().into_iter().map(columns).collect();
+        let (activities, after) = interpreter.delivered();
+        counted(&before, &after, expected.len() as u64, reference.late_spans)?;
+        for (number, id) in seen {
+            let row = activities.iter().find(|it| it.activity_id == id).map(real);
+            same(&format!("activity {number}"), &row.as_ref(), &Some(&expected[number]))?;
+        }
+        let in_some_order = |rows: &mut dyn Iterator<Item = Expected>| {
+            let mut rows: Vec<String> = rows.map(|row| format!("{row:?}")).collect();
+            rows.sort();
+            rows
+        };
+        let real = in_some_order(&mut activities.iter().map(real));
+        same("the activities", &real, &in_some_order(&mut expected.into_iter()))
+    };
+    for_all(&interpreter, drafts(0..100), |it| sequence(it), |program| steps(program), check);
     interpreter.finish();
 }
 
@@ -256,7 +286,7 @@ fn unordered(activity: &Expected) -> Unordered {
 
 #[test]
 fn threads_that_run_freely_lose_and_misplace_nothing() {
-    let interpreter = Interpreter::new();
+    let interpreter = Interpreter::new(SamplingPolicy::ALL);
     let check = |program: &program::Parallel| {
         let (_, before) = interpreter.delivered();
         let mut reference = Reference::default();
@@ -296,7 +326,7 @@ fn threads_that_run_freely_lose_and_misplace_nothing() {
     };
     for_all(
         &interpreter,
-        (drafts(1..20), drafts(0..60)),
+        (drafts(1..30), drafts(0..100)),
         |(before, free)| parallel(before, free),
         |program| {
             let mut text = steps(&program.before);

@@ -107,6 +107,8 @@ pub(crate) struct Found {
 
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
+    /// No trace is ever kept: of the children only annotated ones matter.
+    traceless: bool,
     spans: Vec<Option<Span>>,
     stacks: [Vec<usize>; THREADS],
     /// The span of each guard; guards are left in any order.
@@ -150,6 +152,12 @@ impl Kind {
 }
 
 impl Reference {
+    /// A reference of a layer that keeps no traces.
+    pub(crate) fn traceless() -> Self {
+        Self { traceless: true, ..Self::default() }
+    }
+
+    /// Does a step.
     pub(crate) fn step(&mut self, step: &Step) -> Found {
         let thread = step.thread;
         let mut found = Found::default();
@@ -238,6 +246,11 @@ impl Reference {
         self.spans[self.current(thread)?].as_ref()?.activity
     }
 
+    /// Whether a child of this kind is recorded.
+    fn records(&self, kind: Kind) -> bool {
+        if self.traceless { kind.is_annotated() } else { kind.is_recorded() }
+    }
+
     fn parent(&self, thread: usize, parent: Parent) -> Option<usize> {
         match parent {
             Parent::Contextual => self.current(thread),
@@ -261,7 +274,7 @@ impl Reference {
         }
         let mut index = None;
         match (activity, parent) {
-            (Some(activity), Some(parent)) if kind.is_recorded() => {
+            (Some(activity), Some(parent)) if self.records(kind) => {
                 if self.activities[activity].ended {
                     self.late_spans += 1;
                 } else {
