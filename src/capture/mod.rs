@@ -35,6 +35,7 @@ pub(crate) mod panics;
 mod patch;
 mod root;
 mod shared;
+mod sync;
 mod thread;
 mod trace;
 mod url;

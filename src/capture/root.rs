@@ -6,8 +6,8 @@
 //! Operations carry finished values: no code of the application runs under the lock.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::buffer::{Buffer, Sealed};
@@ -17,6 +17,7 @@ use super::outcome::{End, Signals};
 use super::panics::Panic;
 use super::patch::ActivityPatch;
 use super::shared::Shared;
+use super::sync::{AtomicBool, Mutex, MutexGuard};
 use crate::model::ActivityId;
 
 /// What the registry keeps for the root span.
@@ -361,3 +362,8 @@ impl Buffer {
         ancestors.iter().find_map(|id| self.find(*id)).unwrap_or(0)
     }
 }
+
+/// Run by `RUSTFLAGS="--cfg shuttle" cargo test --lib handoff`.
+#[cfg(all(test, shuttle))]
+#[path = "root_tests.rs"]
+mod handoff;
