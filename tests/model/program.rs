@@ -179,8 +179,9 @@ pub(crate) struct Draft {
 }
 
 pub(crate) fn drafts(lengths: Range<usize>) -> impl Strategy<Value = Vec<Draft>> {
-    let thread =
-        Union::new_weighted(vec![(4, Just(0_usize)), (3, Just(1)), (2, Just(2)), (1, Just(3))]);
+    // Two threads do most, so that they meet.
+    let thread = [(5, Just(0_usize)), (4, Just(1)), (1, Just(2)), (1, Just(3))];
+    let thread = Union::new_weighted(thread.to_vec());
     let verb = Union::new_weighted(vec![
         (16, Just(Verb::New)),
         (14, Just(Verb::Enter)),
@@ -297,11 +298,11 @@ impl Planner {
         (0..self.spans.len()).filter(|span| self.spans[*span] > 0).collect()
     }
 
-    /// One of the spans that a handle is held to, 0 being the newest.
+    /// One of the spans that a handle is held to, 0 being the newest and new ones more likely.
     fn pick(&self, whom: u8) -> Option<usize> {
         let alive = self.alive();
-        let back = usize::from(whom).checked_rem(alive.len())?;
-        Some(alive[alive.len() - 1 - back])
+        let back = (usize::from(whom) * usize::from(whom) * alive.len()) >> 16;
+        alive.into_iter().rev().nth(back)
     }
 
     fn pick_future(&self, whom: u8) -> Option<usize> {
@@ -355,14 +356,20 @@ impl Planner {
                 Action::New { span: self.new_span(1)?, kind, parent }
             }
             Verb::Enter => {
-                let span = self.pick(whom)?;
+                let entered = &self.guards[thread];
+                let again = usize::from(whom).checked_rem(entered.len()).map(|it| entered[it]);
+                // Sometimes one that the thread is in already.
+                let span = match again {
+                    Some(span) if how >= 192 && self.spans[span] > 0 => span,
+                    _ => self.pick(whom)?,
+                };
                 self.guards[thread].push(span);
                 Action::Enter { span }
             }
             Verb::Exit => {
                 let guards = &mut self.guards[thread];
                 // Mostly in the order of a stack.
-                let back = if how < 192 { 0 } else { usize::from(whom) % guards.len().max(1) };
+                let back = if how < 160 { 0 } else { usize::from(whom) % guards.len().max(1) };
                 let guard = guards.len().checked_sub(1 + back)?;
                 guards.remove(guard);
                 Action::Exit { guard }
