@@ -208,7 +208,7 @@ pub(crate) fn drafts(lengths: Range<usize>) -> impl Strategy<Value = Vec<Draft>>
 /// The steps of threads that take turns.
 pub(crate) fn sequence(drafts: &[Draft]) -> Vec<Step> {
     let mut planner = Planner::default();
-    let mut steps: Vec<Step> = drafts.iter().filter_map(|draft| planner.step(*draft)).collect();
+    let mut steps: Vec<Step> = drafts.iter().flat_map(|draft| planner.steps(*draft)).collect();
     steps.extend(planner.clear());
     steps
 }
@@ -231,7 +231,7 @@ pub(crate) struct Parallel {
 /// them cannot be told from the activities, but for the order of spans and events.
 pub(crate) fn parallel(before: &[Draft], free: &[Draft]) -> Parallel {
     let mut planner = Planner::default();
-    let before: Vec<Step> = before.iter().filter_map(|draft| planner.step(*draft)).collect();
+    let before: Vec<Step> = before.iter().flat_map(|draft| planner.steps(*draft)).collect();
     let shared = planner.alive();
     let mut guards = std::mem::take(&mut planner.guards);
     let (mut threads, mut left) =
@@ -240,7 +240,7 @@ pub(crate) fn parallel(before: &[Draft], free: &[Draft]) -> Parallel {
         let mut own = planner.beside(thread);
         own.guards[thread] = std::mem::take(&mut guards[thread]);
         let drafts = free.iter().filter(|draft| draft.thread == thread);
-        let mut steps: Vec<Step> = drafts.filter_map(|draft| own.step(*draft)).collect();
+        let mut steps: Vec<Step> = drafts.flat_map(|draft| own.steps(*draft)).collect();
         if thread % 2 == 0 {
             steps.extend(own.clear());
         } else {
@@ -338,6 +338,21 @@ impl Planner {
         }
     }
 
+    /// What a draft comes to. Where it moves the thread, an event often tells where to.
+    fn steps(&mut self, draft: Draft) -> Vec<Step> {
+        let mut steps = Vec::from_iter(self.step(draft));
+        let moves = matches!(
+            draft.verb,
+            Verb::Enter | Verb::Exit | Verb::Unwind | Verb::Poll | Verb::Cancel
+        );
+        if moves && draft.value >= 96 && !steps.is_empty() {
+            let (severity, parent) = (Severity::Info, Parent::Contextual);
+            let action = Action::Event { event: self.event(), severity, parent };
+            steps.push(Step { thread: draft.thread, action });
+        }
+        steps
+    }
+
     fn step(&mut self, draft: Draft) -> Option<Step> {
         let Draft { thread, verb, whom, how, value } = draft;
         let action = match verb {
@@ -360,7 +375,7 @@ impl Planner {
                 let again = usize::from(whom).checked_rem(entered.len()).map(|it| entered[it]);
                 // Sometimes one that the thread is in already.
                 let span = match again {
-                    Some(span) if how >= 192 && self.spans[span] > 0 => span,
+                    Some(span) if how >= 144 && self.spans[span] > 0 => span,
                     _ => self.pick(whom)?,
                 };
                 self.guards[thread].push(span);
