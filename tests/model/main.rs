@@ -210,7 +210,7 @@ fn threads_that_take_turns_make_exactly_the_activities_of_the_reference() {
     };
     for_all(
         &interpreter,
-        drafts(0..100),
+        drafts(0..80),
         |drafts| sequence(drafts),
         |program| steps(program),
         check,
@@ -242,7 +242,7 @@ fn threads_that_take_turns_fill_the_columns_where_no_trace_is_kept() {
         let real = in_some_order(&mut activities.iter().map(real));
         same("the activities", &real, &in_some_order(&mut expected.into_iter()))
     };
-    for_all(&interpreter, drafts(0..100), |it| sequence(it), |program| steps(program), check);
+    for_all(&interpreter, drafts(0..80), |it| sequence(it), |program| steps(program), check);
     interpreter.finish();
 }
 
@@ -326,7 +326,7 @@ fn threads_that_run_freely_lose_and_misplace_nothing() {
     };
     for_all(
         &interpreter,
-        (drafts(1..30), drafts(0..100)),
+        (drafts(1..30), drafts(0..80)),
         |(before, free)| parallel(before, free),
         |program| {
             let mut text = steps(&program.before);

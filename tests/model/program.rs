@@ -179,8 +179,9 @@ pub(crate) struct Draft {
 }
 
 pub(crate) fn drafts(lengths: Range<usize>) -> impl Strategy<Value = Vec<Draft>> {
-    let thread =
-        Union::new_weighted(vec![(4, Just(0_usize)), (3, Just(1)), (2, Just(2)), (1, Just(3))]);
+    // Two threads do most, so that they meet.
+    let thread = [(5, Just(0_usize)), (4, Just(1)), (1, Just(2)), (1, Just(3))];
+    let thread = Union::new_weighted(thread.to_vec());
     let verb = Union::new_weighted(vec![
         (16, Just(Verb::New)),
         (14, Just(Verb::Enter)),
@@ -207,7 +208,7 @@ pub(crate) fn drafts(lengths: Range<usize>) -> impl Strategy<Value = Vec<Draft>>
 /// The steps of threads that take turns.
 pub(crate) fn sequence(drafts: &[Draft]) -> Vec<Step> {
     let mut planner = Planner::default();
-    let mut steps: Vec<Step> = drafts.iter().filter_map(|draft| planner.step(*draft)).collect();
+    let mut steps: Vec<Step> = drafts.iter().flat_map(|draft| planner.steps(*draft)).collect();
     steps.extend(planner.clear());
     steps
 }
@@ -230,7 +231,7 @@ pub(crate) struct Parallel {
 /// them cannot be told from the activities, but for the order of spans and events.
 pub(crate) fn parallel(before: &[Draft], free: &[Draft]) -> Parallel {
     let mut planner = Planner::default();
-    let before: Vec<Step> = before.iter().filter_map(|draft| planner.step(*draft)).collect();
+    let before: Vec<Step> = before.iter().flat_map(|draft| planner.steps(*draft)).collect();
     let shared = planner.alive();
     let mut guards = std::mem::take(&mut planner.guards);
     let (mut threads, mut left) =
@@ -239,7 +240,7 @@ pub(crate) fn parallel(before: &[Draft], free: &[Draft]) -> Parallel {
         let mut own = planner.beside(thread);
         own.guards[thread] = std::mem::take(&mut guards[thread]);
         let drafts = free.iter().filter(|draft| draft.thread == thread);
-        let mut steps: Vec<Step> = drafts.filter_map(|draft| own.step(*draft)).collect();
+        let mut steps: Vec<Step> = drafts.flat_map(|draft| own.steps(*draft)).collect();
         if thread % 2 == 0 {
             steps.extend(own.clear());
         } else {
@@ -297,11 +298,11 @@ impl Planner {
         (0..self.spans.len()).filter(|span| self.spans[*span] > 0).collect()
     }
 
-    /// One of the spans that a handle is held to, 0 being the newest.
+    /// One of the spans that a handle is held to, 0 being the newest and new ones more likely.
     fn pick(&self, whom: u8) -> Option<usize> {
         let alive = self.alive();
-        let back = usize::from(whom).checked_rem(alive.len())?;
-        Some(alive[alive.len() - 1 - back])
+        let back = (usize::from(whom) * usize::from(whom) * alive.len()) >> 16;
+        alive.into_iter().rev().nth(back)
     }
 
     fn pick_future(&self, whom: u8) -> Option<usize> {
@@ -337,6 +338,21 @@ impl Planner {
         }
     }
 
+    /// What a draft comes to. Where it moves the thread, an event often tells where to.
+    fn steps(&mut self, draft: Draft) -> Vec<Step> {
+        let mut steps = Vec::from_iter(self.step(draft));
+        let moves = matches!(
+            draft.verb,
+            Verb::Enter | Verb::Exit | Verb::Unwind | Verb::Poll | Verb::Cancel
+        );
+        if moves && draft.value >= 96 && !steps.is_empty() {
+            let (severity, parent) = (Severity::Info, Parent::Contextual);
+            let action = Action::Event { event: self.event(), severity, parent };
+            steps.push(Step { thread: draft.thread, action });
+        }
+        steps
+    }
+
     fn step(&mut self, draft: Draft) -> Option<Step> {
         let Draft { thread, verb, whom, how, value } = draft;
         let action = match verb {
@@ -355,14 +371,20 @@ impl Planner {
                 Action::New { span: self.new_span(1)?, kind, parent }
             }
             Verb::Enter => {
-                let span = self.pick(whom)?;
+                let entered = &self.guards[thread];
+                let again = usize::from(whom).checked_rem(entered.len()).map(|it| entered[it]);
+                // Sometimes one that the thread is in already.
+                let span = match again {
+                    Some(span) if how >= 144 && self.spans[span] > 0 => span,
+                    _ => self.pick(whom)?,
+                };
                 self.guards[thread].push(span);
                 Action::Enter { span }
             }
             Verb::Exit => {
                 let guards = &mut self.guards[thread];
                 // Mostly in the order of a stack.
-                let back = if how < 192 { 0 } else { usize::from(whom) % guards.len().max(1) };
+                let back = if how < 160 { 0 } else { usize::from(whom) % guards.len().max(1) };
                 let guard = guards.len().checked_sub(1 + back)?;
                 guards.remove(guard);
                 Action::Exit { guard }
