@@ -270,6 +270,7 @@ impl Handle {
         running.shared.abandon_older_than(Duration::ZERO);
         let mut report = running.worker.shutdown(deadline.unwrap_or(running.shutdown_timeout));
         report.stats.outside = outside();
+        running.shared.close();
         report
     }
 }

@@ -279,7 +279,7 @@ fn begin_root<S>(
     if !serves || taken || !shared.admit() {
         return shared.recycle(buffer);
     }
-    let root = Root::new(role.callsite, id.into_u64(), buffer);
+    let root = shared.root(role.callsite, buffer);
     shared.remember_root(id.into_u64());
     extensions.insert(RootCell(root));
 }
@@ -486,6 +486,7 @@ where
     if let Some(RootCell(root)) = cell {
         shared.forget_root(id.into_u64());
         root.close();
+        shared.retire(root);
     } else if role_in(shared, span.metadata()).recorded
         && let Some(root) = find_root(shared, &span)
     {

@@ -6,7 +6,7 @@
 //! Operations carry finished values: no code of the application runs under the lock.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -60,15 +60,11 @@ pub(super) enum Op {
     Patch(Box<ActivityPatch>),
 }
 
-/// A running request.
+/// A running request. When it is over and nobody holds it any more, the same [`Root`] serves
+/// another.
 #[derive(Debug)]
 pub(crate) struct Root {
     shared: Arc<Shared>,
-    callsite: &'static Callsite,
-    span_id: u64,
-    id: ActivityId,
-    started: u64,
-    slot: AtomicUsize,
     /// Operations or the end wait for the holder of the buffer.
     pending: AtomicBool,
     home: Mutex<Home>,
@@ -76,6 +72,8 @@ pub(crate) struct Root {
 
 #[derive(Debug)]
 struct Home {
+    /// What is being recorded; `None` before the first request.
+    request: Option<Request>,
     /// The buffer, unless a thread holds it.
     buffer: Option<Box<Buffer>>,
     ops: Vec<Op>,
@@ -84,29 +82,29 @@ struct Home {
     sealed: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    callsite: &'static Callsite,
+    id: ActivityId,
+    started: u64,
+}
+
 impl Root {
-    pub(super) fn new(callsite: &'static Callsite, span_id: u64, buffer: Box<Buffer>) -> Arc<Self> {
-        let root = Arc::new(Self {
-            shared: Arc::clone(&buffer.shared),
-            callsite,
-            span_id,
-            id: buffer.id,
-            started: buffer.spans[0].start,
-            slot: AtomicUsize::new(usize::MAX),
-            pending: AtomicBool::new(false),
-            home: Mutex::new(Home {
-                buffer: Some(buffer),
-                ops: Vec::new(),
-                end: None,
-                sealed: false,
-            }),
-        });
-        root.slot.store(root.shared.enlist(&root), Ordering::Relaxed);
-        root
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let home = Home { request: None, buffer: None, ops: Vec::new(), end: None, sealed: true };
+        Self { shared, pending: AtomicBool::new(false), home: Mutex::new(home) }
     }
 
-    pub(super) fn span_id(&self) -> u64 {
-        self.span_id
+    /// Takes a request that begins.
+    pub(super) fn begin(&self, callsite: &'static Callsite, buffer: Box<Buffer>) {
+        let mut home = self.home();
+        let (id, started) = (buffer.id, buffer.spans[0].start);
+        home.request = Some(Request { callsite, id, started });
+        home.buffer = Some(buffer);
+        home.ops.clear();
+        home.end = None;
+        home.sealed = false;
+        self.pending.store(false, Ordering::Release);
     }
 
     pub(super) fn layer(&self) -> u32 {
@@ -114,11 +112,7 @@ impl Root {
     }
 
     pub(super) fn id(&self) -> ActivityId {
-        self.id
-    }
-
-    pub(super) fn started(&self) -> u64 {
-        self.started
+        self.home().request.map_or_else(ActivityId::default, |request| request.id)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -172,8 +166,9 @@ impl Root {
         }
         let Some((time, end)) = home.end else { return Some((home, buffer)) };
         home.sealed = true;
+        let request = home.request;
         drop(home);
-        self.seal(buffer, time, end);
+        self.seal(request, buffer, time, end);
         None
     }
 
@@ -215,17 +210,34 @@ impl Root {
         self.end(end, |_, _| now);
     }
 
-    /// Who comes first decides; a thread that holds the buffer seals it when it next looks.
+    /// Gives the request up if it has been running for at least this long, in nanoseconds.
+    pub(super) fn abandon(&self, now: u64, age: u64) {
+        let home = self.home();
+        if home.request.is_some_and(|request| self.shared.nanos(request.started, now) >= age) {
+            self.end_in(home, End::Abandoned, |_, _| now);
+        }
+    }
+
     fn end(&self, end: End, time: impl FnOnce(&Shared, Option<&Buffer>) -> u64) {
-        let mut home = self.home();
+        self.end_in(self.home(), end, time);
+    }
+
+    /// Who comes first decides; a thread that holds the buffer seals it when it next looks.
+    fn end_in(
+        &self,
+        mut home: MutexGuard<'_, Home>,
+        end: End,
+        time: impl FnOnce(&Shared, Option<&Buffer>) -> u64,
+    ) {
         if home.sealed || home.end.is_some() {
             return;
         }
         let time = time(&self.shared, home.buffer.as_deref());
         if let Some(buffer) = home.buffer.take() {
             home.sealed = true;
+            let request = home.request;
             drop(home);
-            self.seal(buffer, time, end);
+            self.seal(request, buffer, time, end);
         } else {
             home.end = Some((time, end));
             self.pending.store(true, Ordering::Release);
@@ -233,10 +245,10 @@ impl Root {
     }
 
     /// Judges the finished request, decides about its trace and hands it over.
-    fn seal(&self, mut buffer: Box<Buffer>, now: u64, end: End) {
+    fn seal(&self, request: Option<Request>, mut buffer: Box<Buffer>, now: u64, end: End) {
         let shared = &self.shared;
-        shared.delist(self.span_id, self.slot.load(Ordering::Relaxed));
         shared.ended();
+        let Some(Request { callsite, id, .. }) = request else { return };
         let root = &mut buffer.spans[0];
         // One that was answered and is only held by something detached ended when it was left.
         let answered = end == End::Abandoned && buffer.signals.status() != 0;
@@ -259,11 +271,11 @@ impl Root {
         }
         buffer.truncated |= buffer.fields.truncated;
         buffer.signals.error_event |= buffer.patch.error.is_some();
-        let mut verdict = buffer.signals.judge(self.callsite, end);
+        let mut verdict = buffer.signals.judge(callsite, end);
         if let Some(outcome) = buffer.patch.outcome {
             verdict.outcome = outcome;
         }
-        let trace_id = buffer.signals.remote_trace.unwrap_or(self.id.to_trace_id());
+        let trace_id = buffer.signals.remote_trace.unwrap_or(id.to_trace_id());
         let decision =
             shared.sampler.decide(verdict.outcome, Duration::from_nanos(duration), trace_id);
         buffer.sealed = Some(Sealed { verdict, decision, duration });

@@ -72,7 +72,7 @@ impl Stage {
         let mut buffer = self.shared.buffer();
         buffer.begin_span(u64::MAX, callsite, 0, self.shared.now());
         assert!(self.shared.admit());
-        Root::new(callsite, u64::MAX, buffer)
+        self.shared.root(callsite, buffer)
     }
 
     /// The operation that begins a span.
