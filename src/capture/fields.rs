@@ -113,11 +113,21 @@ impl Fields {
 
     #[inline]
     fn push(&mut self, owner: u32, field: u16, tag: Tag, payload: u64, limits: &FieldLimits) {
-        if self.records.len() < limits.fields {
-            self.records.push(FieldRecord { owner, field, tag, payload });
-        } else {
+        let record = FieldRecord { owner, field, tag, payload };
+        let len = self.records.len();
+        if len >= limits.fields {
             self.truncated = true;
+        } else if len < self.records.capacity() {
+            self.records.push(record);
+        } else {
+            self.push_grown(record);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_grown(&mut self, record: FieldRecord) {
+        self.records.push(record);
     }
 
     /// Bytes that one more value may take.
@@ -205,13 +215,20 @@ pub(super) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    #[inline]
+    #[inline(never)]
     fn number(&mut self, field: &Field, value: i64) {
         let Some(signals) = self.signals.as_deref_mut() else { return };
         match self.callsite.signal(field.index()) {
             Signal::Status(rank) => signals.set_status(rank, u16::try_from(value).ok()),
             Signal::GrpcStatus => signals.set_grpc(u16::try_from(value).ok()),
             _ => {}
+        }
+    }
+
+    #[inline(never)]
+    fn named(&mut self, field: &Field, text: &str) {
+        if let Some(signals) = self.signals.as_deref_mut() {
+            Self::text(self.callsite.signal(field.index()), signals, text);
         }
     }
 
@@ -252,14 +269,19 @@ fn index(field: &Field) -> u16 {
 impl Visit for Recorder<'_> {
     #[inline]
     fn record_i64(&mut self, field: &Field, value: i64) {
+        // Signals first: the push is then the last thing to do, and nothing is kept across it.
+        if self.signals.is_some() {
+            self.number(field, value);
+        }
         self.fields.push(self.owner, index(field), Tag::I64, value.cast_unsigned(), self.limits);
-        self.number(field, value);
     }
 
     #[inline]
     fn record_u64(&mut self, field: &Field, value: u64) {
+        if self.signals.is_some() {
+            self.number(field, i64::try_from(value).unwrap_or(-1));
+        }
         self.fields.push(self.owner, index(field), Tag::U64, value, self.limits);
-        self.number(field, i64::try_from(value).unwrap_or(-1));
     }
 
     #[inline]
@@ -274,10 +296,10 @@ impl Visit for Recorder<'_> {
 
     #[inline]
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.fields.push_text(self.owner, index(field), value, self.limits);
-        if let Some(signals) = self.signals.as_deref_mut() {
-            Self::text(self.callsite.signal(field.index()), signals, value);
+        if self.signals.is_some() {
+            self.named(field, value);
         }
+        self.fields.push_text(self.owner, index(field), value, self.limits);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
