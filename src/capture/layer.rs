@@ -62,6 +62,12 @@ impl ActivityLayer {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn new_role(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
+    Role::new(metadata, &shared.config, shared.traces)
+}
+
 /// Runs a callback so that no panic of ours reaches the application. Apart from the question
 /// whether to run it at all, whose answer is no for most spans of many programs.
 #[inline(never)]
@@ -85,8 +91,7 @@ fn role_of(
     shared: &Shared,
     metadata: &'static Metadata<'static>,
 ) -> Role {
-    let make = || Role::new(metadata, &shared.config, shared.traces);
-    thread.roles.get(metadata, shared.layer, make)
+    thread.roles.get(metadata, shared.layer, || new_role(shared, metadata))
 }
 
 impl<S> Layer<S> for ActivityLayer
@@ -252,6 +257,7 @@ fn ask_for_span<S>(
 }
 
 /// Begins an activity, if this span outside of any is a request.
+#[inline(never)]
 fn begin_root<S>(
     shared: &Arc<Shared>,
     attributes: &Attributes<'_>,
@@ -329,6 +335,15 @@ where
     if !is_relevant(event, role) {
         return;
     }
+    event_elsewhere(shared, event, role, ctx);
+}
+
+/// Records an event whose buffer is not at hand.
+#[inline(never)]
+fn event_elsewhere<S>(shared: &Shared, event: &Event<'_>, role: Role, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
     let parent = match event.parent() {
         Some(parent) => ctx.span(parent),
         None => ctx.lookup_current(),
@@ -389,12 +404,20 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let raw = id.into_u64();
+    if with_thread(|thread| thread.enter(shared.layer, raw)) == Some(false) {
+        enter_other(shared, id, ctx);
+    }
+}
+
+/// Enters a span that is not of the activity this thread is in.
+#[inline(never)]
+fn enter_other<S>(shared: &Shared, id: &Id, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
     with_thread(|thread| {
-        if thread.enter(shared.layer, raw) {
-            return;
-        }
         let place = ctx.span(id).and_then(|span| place_entered(thread, shared, &span));
-        thread.push(shared.layer, raw, place);
+        thread.push(shared.layer, id.into_u64(), place);
     });
 }
 
@@ -442,10 +465,7 @@ where
 {
     let raw = id.into_u64();
     if !shared.traces {
-        if let Some(root) = ctx.span(id).and_then(|span| root_of(shared, &span)) {
-            root.send(Op::Exit { id: raw, time: shared.now(), panic: panics::current() });
-        }
-        return;
+        return exit_root(shared, id, ctx);
     }
     let left = with_thread(|thread| {
         let place = thread.pop(shared.layer, raw)?;
@@ -466,6 +486,17 @@ where
     drop(left);
 }
 
+/// Leaves a root where spans are not followed.
+#[inline(never)]
+fn exit_root<S>(shared: &Shared, id: &Id, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    if let Some(root) = ctx.span(id).and_then(|span| root_of(shared, &span)) {
+        root.send(Op::Exit { id: id.into_u64(), time: shared.now(), panic: panics::current() });
+    }
+}
+
 fn close<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -478,9 +509,17 @@ where
         }
         _ => false,
     });
-    if done == Some(true) {
-        return;
+    if done != Some(true) {
+        close_other(shared, id, ctx);
     }
+}
+
+/// Closes a root, or a span whose buffer is not at hand.
+#[inline(never)]
+fn close_other<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
     let Some(span) = ctx.span(id) else { return };
     let cell = span.extensions_mut().remove::<RootCell>();
     if let Some(RootCell(root)) = cell {

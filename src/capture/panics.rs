@@ -47,7 +47,12 @@ pub(super) struct Panic {
 /// The panic that this thread is unwinding by.
 #[inline]
 pub(super) fn current() -> Option<Panic> {
-    std::thread::panicking().then(|| Panic {
-        message: MESSAGE.try_with(|last| last.try_borrow_mut().ok()?.take()).ok().flatten(),
-    })
+    if std::thread::panicking() { Some(taken()) } else { None }
+}
+
+#[cold]
+#[inline(never)]
+fn taken() -> Panic {
+    let message = MESSAGE.try_with(|last| last.try_borrow_mut().ok()?.take());
+    Panic { message: message.ok().flatten() }
 }

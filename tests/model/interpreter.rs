@@ -26,7 +26,7 @@ use crate::program::{Action, Field, Kind, Parent, Patch, Severity, THREADS};
 use crate::reference::{late, message, status};
 
 /// Long enough for anything that is going to happen.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What a program holds.
 #[derive(Default)]
@@ -70,7 +70,8 @@ pub(crate) struct Interpreter {
     guard: ShutdownGuard,
     sink: MemorySink,
     /// Spans that a failed program left in our hands are dropped under the subscriber.
-    _default: DefaultGuard,
+    #[allow(dead_code, reason = "held, not read")]
+    default: DefaultGuard,
 }
 
 impl Interpreter {
@@ -82,8 +83,8 @@ impl Interpreter {
         let (layer, guard) = builder.build().unwrap();
         let dispatch = Dispatch::new(Registry::default().with(layer));
         let workers = (0..THREADS).map(|_| Worker::spawn(dispatch.clone())).collect();
-        let _default = tracing::dispatcher::set_default(&dispatch);
-        Self { workers, guard, sink, _default }
+        let default = tracing::dispatcher::set_default(&dispatch);
+        Self { workers, guard, sink, default }
     }
 
     /// Has one thread do these actions.

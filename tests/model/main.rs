@@ -102,6 +102,12 @@ fn take_turns(
     Ok((hands, activities))
 }
 
+type Attributes = Vec<(String, Value)>;
+
+fn owned(attributes: &[(std::borrow::Cow<'static, str>, Value)]) -> Attributes {
+    attributes.iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
+}
+
 /// What arrived, in the words of the reference.
 fn real(activity: &Activity) -> Expected {
     let none = Trace::default();
@@ -110,9 +116,7 @@ fn real(activity: &Activity) -> Expected {
         name: NAMES.iter().find(|name| **name == span.name).expect("it is one of ours"),
         parent: span.parent,
         error: ["", "panic", "error"].into_iter().find(|it| *it == span.error).unwrap(),
-        attributes: Vec::from_iter(
-            span.attributes.iter().map(|(name, value)| (name.to_string(), value.clone())),
-        ),
+        attributes: owned(&span.attributes),
     };
     let event = |event: &tracing_activity::model::EventRecord| ExpectedEvent {
         span: event.span,
@@ -250,7 +254,7 @@ fn threads_that_take_turns_fill_the_columns_where_no_trace_is_kept() {
 #[derive(Debug, PartialEq)]
 struct Unordered {
     /// Number of the parent, error, and attributes, by the span's number.
-    spans: BTreeMap<u64, (u64, &'static str, Vec<(String, Value)>)>,
+    spans: BTreeMap<u64, (u64, &'static str, Attributes)>,
     events: BTreeSet<(String, u64, bool)>,
     outcome: tracing_activity::model::Outcome,
     status: u16,
