@@ -64,6 +64,10 @@ impl Callsite {
         self.signals.get(field).copied().unwrap_or(Signal::None)
     }
 
+    pub(super) fn field_names(&self) -> &[&'static str] {
+        &self.names
+    }
+
     pub(super) fn field_name(&self, field: usize) -> &'static str {
         self.names.get(field).copied().unwrap_or_default()
     }

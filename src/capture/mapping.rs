@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use super::buffer::{Buffer, Sealed};
 use super::fields::{EVENT, FieldRecord};
+use super::fingerprint::fingerprint;
 use super::patch::ActivityPatch;
 use super::trace::trace;
 use super::url::{path_of, scrubbed};
@@ -54,6 +55,7 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
         site_version: shared.site_version,
         site_revision: shared.site_revision.clone(),
         remote_trace_id: buffer.signals.remote_trace,
+        trace_hash: fingerprint(buffer),
         incomplete: verdict.incomplete || buffer.fields.panicked || buffer.patch.incomplete,
         dropped_spans: buffer.dropped_spans,
         ..Activity::default()

@@ -28,6 +28,7 @@ mod buffer;
 mod callsite;
 mod current;
 mod fields;
+mod fingerprint;
 mod layer;
 mod mapping;
 mod outcome;

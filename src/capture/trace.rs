@@ -11,9 +11,7 @@ use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
 /// The trace that a buffer records.
 pub(super) fn trace(buffer: &Buffer) -> Trace {
     let origin = buffer.spans[0].start;
-    let micros = |from: u64, to: u64| {
-        u32::try_from(buffer.shared.nanos(from, to) / 1000).unwrap_or(u32::MAX)
-    };
+    let micros = |from: u64, to: u64| micros(buffer, from, to);
     let mut trace = Trace::default();
     for (index, span) in buffer.spans.iter().enumerate() {
         trace.spans.push(SpanRecord {
@@ -60,6 +58,11 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
     trace
 }
 
+/// Whole microseconds between two times.
+pub(super) fn micros(buffer: &Buffer, from: u64, to: u64) -> u32 {
+    u32::try_from(buffer.shared.nanos(from, to) / 1000).unwrap_or(u32::MAX)
+}
+
 /// Of a repeated name the last value stands, at the place of the first.
 fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, buffer: &Buffer, record: &FieldRecord) {
     let name = buffer.name_of(record);
@@ -91,7 +94,7 @@ fn is_address(name: &str) -> bool {
     )
 }
 
-fn level(level: tracing_core::Level) -> Level {
+pub(super) fn level(level: tracing_core::Level) -> Level {
     match level {
         tracing_core::Level::ERROR => Level::Error,
         tracing_core::Level::WARN => Level::Warn,

@@ -10,5 +10,6 @@ mod docs;
 mod outcomes;
 mod overload;
 mod pitfalls;
+mod shape;
 #[macro_use]
 mod support;
