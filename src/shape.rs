@@ -84,24 +84,24 @@ type Hash = [u8; 32];
 
 fn subtree(spans: &[ShapeSpan<'_>], index: usize, children: &mut [u32], hashes: &[Hash]) -> Hash {
     let span = &spans[index];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[VERSION]);
-    text(&mut hasher, span.target);
-    text(&mut hasher, span.name);
-    hasher.update(&[level(span.level)]);
-    text(&mut hasher, span.kind);
-    number(&mut hasher, span.fields.len());
+    let mut state = blake3::Hasher::new();
+    state.update(&[VERSION]);
+    text(&mut state, span.target);
+    text(&mut state, span.name);
+    state.update(&[level(span.level)]);
+    text(&mut state, span.kind);
+    number(&mut state, span.fields.len());
     for field in span.fields {
-        text(&mut hasher, field);
+        text(&mut state, field);
     }
-    text(&mut hasher, span.error);
+    text(&mut state, span.error);
     let steps = steps(spans, children, hashes);
-    number(&mut hasher, steps.len());
+    number(&mut state, steps.len());
     for Step { hash, repeated } in steps {
-        hasher.update(&[u8::from(repeated)]);
-        hasher.update(&hash);
+        state.update(&[u8::from(repeated)]);
+        state.update(&hash);
     }
-    *hasher.finalize().as_bytes()
+    *state.finalize().as_bytes()
 }
 
 /// One step among the children of a span.
