@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Sender, channel};
 
 use tracing::{debug_span, info, info_span};
+use tracing_activity::model::Outcome;
 use tracing_activity::{CurrentActivity, with_activity};
 
 use crate::support::{self, Fixture, capture_one, request, tree};
@@ -143,6 +144,23 @@ fn after_the_finish_nothing_reaches_the_activity_whoever_is_inside() {
         assert_eq!((n.1.to_string().as_str(), &*span.error), ("1", ""));
     }
     assert_eq!(stats.late_spans, 1);
+}
+
+#[test]
+fn a_panic_after_the_finish_is_not_the_activitys() {
+    let activity = capture_one(|| {
+        let elsewhere = Elsewhere::new();
+        let root = request!("http.response.status_code" = 200);
+        panics(|| {
+            let _entered = root.enter();
+            let activity = CurrentActivity::get().unwrap();
+            elsewhere.run(move || activity.finish());
+            panic();
+        });
+        elsewhere.end();
+    });
+    assert_eq!(activity.trace.as_ref().unwrap().spans[0].error, "");
+    assert_eq!(activity.outcome, Outcome::Success);
 }
 
 #[test]
