@@ -57,8 +57,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let mut config = Config::default();
-        config.sample = SamplingPolicy::ALL;
+        let config = Config { sample: SamplingPolicy::ALL, ..Config::default() };
         let (counters, queue) = (Arc::new(Counters::new()), Arc::new(Queue::new(&config.pipeline)));
         let shared = Shared::new(&config, None, Arc::clone(&queue), Arc::clone(&counters));
         let callsite =

@@ -7,6 +7,7 @@ mod annotate;
 mod caps;
 mod columns;
 mod docs;
+mod handoff;
 mod outcomes;
 mod overload;
 mod pitfalls;

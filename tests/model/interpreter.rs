@@ -70,7 +70,6 @@ pub(crate) struct Interpreter {
     guard: ShutdownGuard,
     sink: MemorySink,
     /// Spans that a failed program left in our hands are dropped under the subscriber.
-    #[allow(dead_code, reason = "held, not read")]
     default: DefaultGuard,
 }
 
@@ -130,6 +129,7 @@ impl Interpreter {
             drop(turns);
             thread.join().unwrap();
         }
+        drop(self.default);
         let report = self.guard.shutdown(DEADLINE);
         assert!(report.complete, "{}", report.stats);
         report.stats

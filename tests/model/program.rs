@@ -191,10 +191,10 @@ pub(crate) fn drafts(lengths: Range<usize>) -> impl Strategy<Value = Vec<Draft>>
         (6, Just(Verb::Record)),
         (1, Just(Verb::Clone)),
         (4, Just(Verb::Patch)),
-        (1, Just(Verb::Hold)),
+        (2, Just(Verb::Hold)),
         (2, Just(Verb::PatchHeld)),
         (1, Just(Verb::Finish)),
-        (1, Just(Verb::FinishHeld)),
+        (2, Just(Verb::FinishHeld)),
         (2, Just(Verb::Unwind)),
         (3, Just(Verb::Future)),
         (5, Just(Verb::Poll)),
@@ -246,11 +246,11 @@ pub(crate) fn parallel(before: &[Draft], free: &[Draft]) -> Parallel {
         } else {
             // What these threads hold is dropped later and elsewhere.
             steps.extend(own.exit_all());
-            left[thread] = own.clear().collect();
+            left[thread] = own.clear();
         }
         threads[thread] = steps.into_iter().map(|step| step.action).collect();
     }
-    let after = planner.clear().collect();
+    let after = planner.clear();
     Parallel { before, shared, threads, left, after }
 }
 
@@ -340,15 +340,13 @@ impl Planner {
 
     /// What a draft comes to. Where it moves the thread, an event often tells where to.
     fn steps(&mut self, draft: Draft) -> Vec<Step> {
-        let mut steps = Vec::from_iter(self.step(draft));
+        let mut steps: Vec<Step> = self.step(draft).into_iter().collect();
         let moves = matches!(
             draft.verb,
             Verb::Enter | Verb::Exit | Verb::Unwind | Verb::Poll | Verb::Cancel
         );
         if moves && draft.value >= 96 && !steps.is_empty() {
-            let (severity, parent) = (Severity::Info, Parent::Contextual);
-            let action = Action::Event { event: self.event(), severity, parent };
-            steps.push(Step { thread: draft.thread, action });
+            steps.push(self.probe(draft.thread));
         }
         steps
     }
@@ -464,26 +462,34 @@ impl Planner {
         self.events
     }
 
-    fn exit_all(&mut self) -> impl Iterator<Item = Step> + use<> {
-        let guards = std::mem::take(&mut self.guards);
-        guards.into_iter().enumerate().flat_map(|(thread, guards)| {
-            (0..guards.len())
-                .rev()
-                .map(move |guard| Step { thread, action: Action::Exit { guard } })
-        })
+    /// An event that tells where a thread is.
+    fn probe(&mut self, thread: usize) -> Step {
+        let (severity, parent) = (Severity::Info, Parent::Contextual);
+        Step { thread, action: Action::Event { event: self.event(), severity, parent } }
+    }
+
+    fn exit_all(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (thread, guards) in std::mem::take(&mut self.guards).into_iter().enumerate() {
+            for guard in (0..guards.len()).rev() {
+                steps.push(Step { thread, action: Action::Exit { guard } });
+                steps.push(self.probe(thread));
+            }
+        }
+        steps
     }
 
     /// Leaves and drops everything.
-    fn clear(&mut self) -> impl Iterator<Item = Step> + use<> {
-        let exits = self.exit_all();
-        let (futures, spans) = (std::mem::take(&mut self.futures), std::mem::take(&mut self.spans));
-        let cancels = futures.into_iter().enumerate().filter(|(_, future)| future.is_some()).map(
-            |(future, _)| Step { thread: future % THREADS, action: Action::Cancel { future } },
-        );
-        let drops = spans.into_iter().enumerate().flat_map(|(span, handles)| {
+    fn clear(&mut self) -> Vec<Step> {
+        let mut steps = self.exit_all();
+        for (future, polls) in std::mem::take(&mut self.futures).into_iter().enumerate() {
+            let step = Step { thread: future % THREADS, action: Action::Cancel { future } };
+            steps.extend(polls.map(|_| step));
+        }
+        for (span, handles) in std::mem::take(&mut self.spans).into_iter().enumerate() {
             let step = Step { thread: span % THREADS, action: Action::Drop { span } };
-            std::iter::repeat_n(step, handles)
-        });
-        exits.chain(cancels).chain(drops)
+            steps.extend(std::iter::repeat_n(step, handles));
+        }
+        steps
     }
 }
