@@ -256,6 +256,22 @@ impl Handle {
         self.running.as_ref().is_none_or(|running| running.worker.flush(deadline))
     }
 
+    /// Waits for the sink's first answer to whether it is ready - the database reached, the tables
+    /// there - at most for `deadline`. `None` when there is none yet.
+    ///
+    /// An error is not the end: activities wait in the queue, and the worker goes on trying. A
+    /// service that would rather not start without its database asks this after `init`.
+    ///
+    /// # Errors
+    /// What is wrong and how to mend it: a wrong password, a missing right, another schema.
+    ///
+    /// It blocks the thread: in async code, call it in `spawn_blocking`.
+    #[must_use]
+    pub fn prepared(&self, deadline: Duration) -> Option<Result<(), Error>> {
+        let Some(running) = &self.running else { return Some(Ok(())) };
+        running.worker.prepared(deadline).map(|answer| answer.map_err(Error::from))
+    }
+
     /// Switches capture on or off. Requests under way keep going.
     pub fn set_enabled(&self, enabled: bool) {
         if let Some(running) = &self.running {
@@ -302,6 +318,15 @@ impl ShutdownGuard {
     #[must_use]
     pub fn flush(&self, deadline: Duration) -> bool {
         self.handle.flush(deadline)
+    }
+
+    /// See [`Handle::prepared`].
+    ///
+    /// # Errors
+    /// What is wrong and how to mend it.
+    #[must_use]
+    pub fn prepared(&self, deadline: Duration) -> Option<Result<(), Error>> {
+        self.handle.prepared(deadline)
     }
 
     /// See [`Handle::set_enabled`].
