@@ -194,13 +194,14 @@ struct Bounded<'a> {
 impl fmt::Write for Bounded<'_> {
     fn write_str(&mut self, part: &str) -> fmt::Result {
         let room = self.end.saturating_sub(self.text.len());
-        let cut = part.floor_char_boundary(room.min(part.len()));
-        self.text.push_str(&part[..cut]);
-        if cut < part.len() {
-            self.full = true;
-            return Err(fmt::Error);
+        if part.len() <= room {
+            self.text.push_str(part);
+            return Ok(());
         }
-        Ok(())
+        let cut = part.floor_char_boundary(room);
+        self.text.push_str(&part[..cut]);
+        self.full = true;
+        Err(fmt::Error)
     }
 }
 

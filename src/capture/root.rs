@@ -161,8 +161,10 @@ impl Root {
     fn settle(&self, mut buffer: Box<Buffer>) -> Option<(MutexGuard<'_, Home>, Box<Buffer>)> {
         let mut home = self.home();
         self.pending.store(false, Ordering::Relaxed);
-        for op in home.ops.drain(..) {
-            buffer.apply(op);
+        if !home.ops.is_empty() {
+            for op in home.ops.drain(..) {
+                buffer.apply(op);
+            }
         }
         let Some((time, end)) = home.end else { return Some((home, buffer)) };
         home.sealed = true;
