@@ -4,6 +4,7 @@
 //! inside, other layers outside.
 
 use std::fmt;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,7 +178,11 @@ impl Builder {
 fn from_env() -> Result<Config, Error> {
     let config = Config::from_env()?;
     for name in config::env::unknown_variables() {
-        eprintln!("tracing-activity: {name} is not a variable of this crate; a typo?");
+        // Standard error may be closed: no reason to panic.
+        let _ = writeln!(
+            std::io::stderr(),
+            "tracing-activity: {name} is not a variable of this crate; a typo?"
+        );
     }
     Ok(config)
 }
@@ -190,11 +195,17 @@ fn sink_for(config: &Config) -> Result<Box<dyn Sink>, Error> {
 }
 
 #[cfg(feature = "clickhouse")]
-#[allow(clippy::unnecessary_wraps, reason = "without the feature it is an error")]
 fn clickhouse_sink(
     config: &Config,
     clickhouse: &config::ClickHouse,
 ) -> Result<Box<dyn Sink>, Error> {
+    if !cfg!(feature = "tls") && clickhouse.url.starts_with("https:") {
+        return Err(config::ConfigError::without_value(
+            "ACTIVITY_DB",
+            "this build has no TLS for https://; add the feature: tracing-activity = { features = [\"tls\"] }",
+        )
+        .into());
+    }
     Ok(Box::new(crate::sink::ClickHouseSink::new(clickhouse, config.pipeline.timeout)))
 }
 

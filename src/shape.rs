@@ -3,8 +3,7 @@
 //! [`trace_hash`] fingerprints a span tree by its structure alone, so that requests which took the
 //! same code path have the same hash, whatever their values, timings and counts were. The
 //! description that is hashed is specified in `docs/trace-hash.md`, by which another
-//! implementation can reproduce it from the columns of a row; golden vectors hold the two
-//! together.
+//! implementation can reproduce it from the same spans; golden vectors hold the two together.
 //!
 //! Invariants:
 //! - Values, timings, line numbers and ids never reach the hash. Timings decide one thing only:

@@ -33,6 +33,10 @@ pub(super) enum Signal {
     OtelStatus,
     OtelKind,
     TraceId,
+    /// `activity.outcome`: what the application says of the outcome, on whatever span.
+    SaidOutcome,
+    /// `activity.error` or `activity.error_kind`, likewise.
+    SaidError,
     /// A failure classification, as tower-http's event `response failed` carries.
     Failure,
 }
@@ -97,6 +101,8 @@ impl Callsite {
                 "otel.kind" => Signal::OtelKind,
                 "trace_id" if mark != Mark::Plain => Signal::TraceId,
                 "classification" if tells_status => Signal::Failure,
+                "activity.outcome" => Signal::SaidOutcome,
+                "activity.error" | "activity.error_kind" => Signal::SaidError,
                 _ => Signal::None,
             })
             .collect();

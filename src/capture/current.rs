@@ -77,7 +77,8 @@ impl CurrentActivity {
                 buffer.patch.merge(patch, &limits);
             }
         });
-        if let Some(patch) = patch {
+        if let Some(mut patch) = patch {
+            patch.limit(&self.root.shared().limits);
             self.root.send(Op::Patch(Box::new(patch)));
         }
     }

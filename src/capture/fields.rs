@@ -43,6 +43,13 @@ impl FieldRecord {
     }
 }
 
+/// Bytes of a formatted status, outcome or error that are looked at.
+const SIGNAL_BYTES: usize = 1024;
+
+/// Fields and bytes that the root may have beyond the caps: they become columns, and come last.
+const ROOT_FIELDS: usize = 64;
+const ROOT_BYTES: usize = 16 << 10;
+
 /// How much may be recorded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FieldLimits {
@@ -115,7 +122,8 @@ impl Fields {
     fn push(&mut self, owner: u32, field: u16, tag: Tag, payload: u64, limits: &FieldLimits) {
         let record = FieldRecord { owner, field, tag, payload };
         let len = self.records.len();
-        if len >= limits.fields {
+        if len >= limits.fields && !(owner == 0 && len < limits.fields.saturating_add(ROOT_FIELDS))
+        {
             self.truncated = true;
         } else if len < self.records.capacity() {
             self.records.push(record);
@@ -130,9 +138,11 @@ impl Fields {
         self.records.push(record);
     }
 
-    /// Bytes that one more value may take.
-    fn room(&self, limits: &FieldLimits) -> usize {
-        limits.field_bytes.min(limits.row_bytes.saturating_sub(self.text.len()))
+    /// Bytes that one more value of this owner may take.
+    fn room(&self, owner: u32, limits: &FieldLimits) -> usize {
+        let reserve = if owner == 0 { ROOT_BYTES } else { 0 };
+        let row_bytes = limits.row_bytes.saturating_add(reserve);
+        limits.field_bytes.min(row_bytes.saturating_sub(self.text.len()))
     }
 
     #[inline]
@@ -141,16 +151,16 @@ impl Fields {
         if text.len() <= limits.field_bytes && start + text.len() <= limits.row_bytes {
             self.text.push_str(text);
         } else {
-            self.push_cut(text, limits);
+            self.push_cut(owner, text, limits);
         }
         self.push_range(owner, field, start, limits);
     }
 
     #[cold]
-    fn push_cut(&mut self, text: &str, limits: &FieldLimits) {
-        let room = self.room(limits);
+    fn push_cut(&mut self, owner: u32, text: &str, limits: &FieldLimits) {
+        let room = self.room(owner, limits);
+        self.truncated |= text.len() > room;
         self.text.push_str(&text[..text.floor_char_boundary(room)]);
-        self.truncated = true;
     }
 
     #[inline]
@@ -168,7 +178,7 @@ impl Fields {
         limits: &FieldLimits,
     ) {
         let start = self.text.len();
-        let end = start + self.room(limits);
+        let end = start + self.room(owner, limits);
         let mut writer = Bounded { text: &mut self.text, end, full: false };
         match catch_unwind(AssertUnwindSafe(|| writer.write_fmt(value))) {
             Ok(_) => self.truncated |= writer.full,
@@ -211,8 +221,11 @@ pub(super) struct Recorder<'a> {
     pub(super) owner: u32,
     pub(super) limits: &'a FieldLimits,
     pub(super) callsite: &'static Callsite,
-    /// Where signals go; `None` for spans whose status is not the request's.
+    /// Where signals go; `None` where there can be none.
     pub(super) signals: Option<&'a mut Signals>,
+    /// Whether the status, too, is the request's: on its root, and in its framework's event. Of
+    /// other spans only reserved fields count.
+    pub(super) own: bool,
 }
 
 impl Recorder<'_> {
@@ -220,6 +233,7 @@ impl Recorder<'_> {
     fn number(&mut self, field: &Field, value: i64) {
         let Some(signals) = self.signals.as_deref_mut() else { return };
         match self.callsite.signal(field.index()) {
+            _ if !self.own => {}
             Signal::Status(rank) => signals.set_status(rank, u16::try_from(value).ok()),
             Signal::GrpcStatus => signals.set_grpc(u16::try_from(value).ok()),
             _ => {}
@@ -228,14 +242,13 @@ impl Recorder<'_> {
 
     #[inline(never)]
     fn named(&mut self, field: &Field, text: &str) {
-        if let Some(signals) = self.signals.as_deref_mut() {
-            Self::text(self.callsite.signal(field.index()), signals, text);
-        }
-    }
-
-    fn text(signal: Signal, signals: &mut Signals, text: &str) {
+        let signal = self.callsite.signal(field.index());
+        let Some(signals) = self.signals.as_deref_mut() else { return };
         match signal {
+            Signal::SaidOutcome => signals.said = text.parse().ok().or(signals.said),
+            Signal::SaidError => signals.said_error = true,
             Signal::None => {}
+            _ if !self.own => {}
             Signal::Status(rank) => signals.set_status(rank, leading_number(text)),
             Signal::GrpcStatus => signals.set_grpc(leading_number(text)),
             Signal::OtelStatus => signals.otel_error = text.eq_ignore_ascii_case("error"),
@@ -246,13 +259,17 @@ impl Recorder<'_> {
     }
 
     fn format(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        self.fields.push_format(self.owner, index(field), value, self.limits);
-        if let Some(signals) = self.signals.as_deref_mut()
-            && let Some(record) = self.fields.records.last()
-            && let Some(text) = self.fields.text_of(record)
-        {
-            Self::text(self.callsite.signal(field.index()), signals, text);
+        if self.signals.is_none() || self.callsite.signal(field.index()) == Signal::None {
+            self.fields.push_format(self.owner, index(field), value, self.limits);
+            return;
         }
+        // Formatted apart: the caps of the row must not hide what it says.
+        let apart = FieldLimits { fields: 1, field_bytes: SIGNAL_BYTES, row_bytes: SIGNAL_BYTES };
+        let mut fields = Fields::default();
+        fields.push_format(self.owner, index(field), value, &apart);
+        self.fields.panicked |= fields.panicked;
+        self.named(field, &fields.text);
+        self.fields.push_text(self.owner, index(field), &fields.text, self.limits);
     }
 }
 

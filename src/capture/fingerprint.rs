@@ -2,7 +2,7 @@
 
 use super::buffer::Buffer;
 use super::fields::EVENT;
-use super::mapping::span_error;
+use super::mapping::span_errors;
 use super::trace::{level, micros};
 use crate::model::TraceHash;
 use crate::shape::{ShapeSpan, trace_hash};
@@ -17,7 +17,7 @@ pub(super) fn fingerprint(buffer: &Buffer) -> Option<TraceHash> {
     }
     let origin = buffer.spans.first()?.start;
     let mut spans: Vec<ShapeSpan<'_>> = Vec::with_capacity(buffer.spans.len());
-    for (index, span) in buffer.spans.iter().enumerate() {
+    for (span, error) in buffer.spans.iter().zip(span_errors(buffer)) {
         let metadata = span.callsite.metadata;
         spans.push(ShapeSpan {
             name: metadata.name(),
@@ -25,7 +25,7 @@ pub(super) fn fingerprint(buffer: &Buffer) -> Option<TraceHash> {
             level: level(*metadata.level()),
             kind: "",
             fields: span.callsite.field_names(),
-            error: span_error(buffer, index as u32),
+            error,
             parent: span.parent,
             start: micros(buffer, origin, span.start),
             duration: micros(buffer, span.start, span.end),

@@ -9,6 +9,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
+use super::buffer::EventPlace;
 use super::callsite::Role;
 use super::panics;
 use super::registry::{
@@ -278,7 +279,8 @@ fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, rol
     match thread.active(place.key) {
         Some(Active { buffer: Some(buffer), .. }) if place.index != UNKNOWN => {
             let now = shared.now();
-            buffer.event(role.callsite, role.recorded, place.index, now, |recorder| {
+            let place = EventPlace { span: place.index, in_root: place.own && place.index == 0 };
+            buffer.event(role.callsite, role.recorded, place, now, |recorder| {
                 event.record(recorder);
             });
             Placed::Done

@@ -185,7 +185,7 @@ fn method(text: &str) -> String {
 }
 
 /// The network of an address, with or without a port: IPv4 to /24, IPv6 to /48.
-fn ip(text: &str) -> Option<Ipv6Addr> {
+pub(super) fn ip(text: &str) -> Option<Ipv6Addr> {
     let text = text.trim();
     let address = text
         .parse::<IpAddr>()
@@ -254,8 +254,11 @@ fn apply(
     max_data: usize,
     activity: &mut Activity,
 ) -> bool {
-    let unlimited =
-        super::fields::FieldLimits { fields: usize::MAX, field_bytes: usize::MAX, row_bytes: 0 };
+    let unlimited = super::fields::FieldLimits {
+        fields: usize::MAX,
+        field_bytes: usize::MAX,
+        row_bytes: usize::MAX,
+    };
     annotated.merge(patch.clone(), &unlimited);
     let ActivityPatch { title, object, event, data, error, outcome, user, session, app, .. } =
         annotated;
@@ -383,11 +386,15 @@ fn fallbacks(buffer: &Buffer, activity: &mut Activity) {
     }
 }
 
-/// The class of an error that arose in the span at `index`: empty when none did.
-pub(super) fn span_error(buffer: &Buffer, index: u32) -> &'static str {
-    if buffer.spans[index as usize].panicked {
-        return "panic";
+/// By span, the class of the error that arose in it: empty when none did.
+pub(super) fn span_errors(buffer: &Buffer) -> Vec<&'static str> {
+    let panicked = |panicked: bool| if panicked { "panic" } else { "" };
+    let mut errors: Vec<_> = buffer.spans.iter().map(|span| panicked(span.panicked)).collect();
+    for event in buffer.events.iter().filter(|event| event.callsite.is_error) {
+        match errors.get_mut(event.span as usize) {
+            Some(error) if error.is_empty() => *error = "error",
+            _ => {}
+        }
     }
-    let failed = buffer.events.iter().any(|it| it.span == index && it.callsite.is_error);
-    if failed { "error" } else { "" }
+    errors
 }

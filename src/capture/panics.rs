@@ -50,6 +50,11 @@ pub(super) fn current() -> Option<Panic> {
     if std::thread::panicking() { Some(taken()) } else { None }
 }
 
+/// Forgets the message of a panic that was caught before this request.
+pub(super) fn forget() {
+    let _ = MESSAGE.try_with(|last| last.try_borrow_mut().map(|mut last| last.take()));
+}
+
 #[cold]
 #[inline(never)]
 fn taken() -> Panic {

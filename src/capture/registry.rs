@@ -11,7 +11,7 @@ use tracing_core::{Event, Subscriber};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, EventPlace};
 use super::callsite::{Mark, Role};
 use super::fields::{Fields, Recorder};
 use super::layer::role_in;
@@ -56,8 +56,9 @@ pub(super) fn ask_for_span<S>(
             buffer.record(index, |recorder| attributes.record(recorder));
         }
     } else {
-        let (fields, _) = detached(shared, role, |recorder| attributes.record(recorder));
-        root.send(Op::Begin { id, callsite, ancestors: ancestors(&parent), time, fields });
+        let (fields, signals) = detached(shared, role, |recorder| attributes.record(recorder));
+        let ancestors = ancestors(&parent);
+        root.send(Op::Begin { id, callsite, ancestors, time, fields, signals });
     }
 }
 
@@ -139,12 +140,14 @@ pub(super) fn event_elsewhere<S>(
     };
     let Some(parent) = parent else { return };
     let Some(root) = find_root(shared, &parent) else { return };
+    let in_root = root_of(shared, &parent).is_some();
     let (callsite, recorded, time) = (role.callsite, role.recorded, shared.now());
     if let Some(mut buffer) = root.borrow() {
-        let span = nearest(&buffer, &parent);
-        buffer.event(callsite, recorded, span, time, |recorder| event.record(recorder));
+        let place = EventPlace { span: nearest(&buffer, &parent), in_root };
+        buffer.event(callsite, recorded, place, time, |recorder| event.record(recorder));
     } else {
-        let (fields, signals) = detached(shared, role, |recorder| event.record(recorder));
+        let (fields, told) = detached(shared, role, |recorder| event.record(recorder));
+        let signals = if in_root { told } else { Signals::default() };
         let ancestors = ancestors(&parent);
         root.send(Op::Event { callsite, recorded, ancestors, time, fields, signals });
     }
@@ -189,6 +192,9 @@ where
         }
         find_root(shared, span)?
     };
+    if !std::thread::panicking() {
+        panics::forget();
+    }
     let key = Arc::as_ptr(&root) as usize;
     let active = thread.attach(root);
     active.catch_up();
@@ -282,6 +288,7 @@ fn detached(
         limits: &shared.limits,
         callsite: role.callsite,
         signals: (!is_event || role.callsite.tells_status).then_some(&mut signals),
+        own: true,
     });
     (fields, signals)
 }

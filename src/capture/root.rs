@@ -34,6 +34,7 @@ pub(super) enum Op {
         ancestors: Vec<u64>,
         time: u64,
         fields: Fields,
+        signals: Signals,
     },
     Record {
         id: u64,
@@ -77,6 +78,10 @@ struct Home {
     /// The buffer, unless a thread holds it.
     buffer: Option<Box<Buffer>>,
     ops: Vec<Op>,
+    /// Memory of the fields and patches among them.
+    op_bytes: usize,
+    /// One was left out.
+    overflowed: bool,
     /// When and how the request ended, where a thread still holds the buffer.
     end: Option<(u64, End)>,
     sealed: bool,
@@ -91,7 +96,15 @@ struct Request {
 
 impl Root {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let home = Home { request: None, buffer: None, ops: Vec::new(), end: None, sealed: true };
+        let home = Home {
+            request: None,
+            buffer: None,
+            ops: Vec::new(),
+            op_bytes: 0,
+            overflowed: false,
+            end: None,
+            sealed: true,
+        };
         Self { shared, pending: AtomicBool::new(false), home: Mutex::new(home) }
     }
 
@@ -102,6 +115,7 @@ impl Root {
         home.request = Some(Request { callsite, id, started });
         home.buffer = Some(buffer);
         home.ops.clear();
+        (home.op_bytes, home.overflowed) = (0, false);
         home.end = None;
         home.sealed = false;
         self.pending.store(false, Ordering::Release);
@@ -165,7 +179,9 @@ impl Root {
             for op in home.ops.drain(..) {
                 buffer.apply(op);
             }
+            home.op_bytes = 0;
         }
+        buffer.truncated |= home.overflowed;
         let Some((time, end)) = home.end else { return Some((home, buffer)) };
         home.sealed = true;
         let request = home.request;
@@ -185,18 +201,29 @@ impl Root {
         }
         if let Some(buffer) = &mut home.buffer {
             buffer.apply(op);
-        } else if home.ops.len() < self.max_ops() {
+        } else if home.op_bytes > self.max_op_bytes() || home.ops.len() >= self.max_ops(&op) {
+            home.overflowed = true;
+        } else {
+            home.op_bytes += op.bytes();
             home.ops.push(op);
             self.pending.store(true, Ordering::Release);
-        } else {
-            self.shared.counters.count_late_span();
         }
     }
 
-    /// Operations that may wait: begin, exit and close of every span, and the events.
-    fn max_ops(&self) -> usize {
+    /// Operations that may wait: those of every span, and the events. What ends a span has a
+    /// reserve, lest it stay open.
+    fn max_ops(&self, op: &Op) -> usize {
         let config = &self.shared.config;
-        config.max_spans.saturating_mul(4).saturating_add(config.max_events).saturating_add(64)
+        let begun = config.max_spans.saturating_mul(2).saturating_add(config.max_events);
+        match op {
+            Op::Exit { .. } | Op::Close { .. } | Op::Record { .. } => begun.saturating_mul(4),
+            _ => begun.saturating_add(64),
+        }
+    }
+
+    /// Memory that operations may hold while they wait: the fields of a row, and a patch.
+    fn max_op_bytes(&self) -> usize {
+        self.shared.limits.row_bytes.saturating_mul(2)
     }
 
     /// The root span closed: the request ended when it was last left, if it ever was entered.
@@ -272,9 +299,9 @@ impl Root {
             }
         }
         buffer.truncated |= buffer.fields.truncated;
-        buffer.signals.error_event |= buffer.patch.error.is_some();
+        buffer.signals.error_event |= buffer.patch.error.is_some() || buffer.signals.said_error;
         let mut verdict = buffer.signals.judge(callsite, end);
-        if let Some(outcome) = buffer.patch.outcome {
+        if let Some(outcome) = buffer.patch.outcome.or(buffer.signals.said) {
             verdict.outcome = outcome;
         }
         let trace_id = buffer.signals.remote_trace.unwrap_or(id.to_trace_id());
@@ -328,12 +355,27 @@ impl Drop for Root {
     }
 }
 
+impl Op {
+    /// Memory held beside the operation itself.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Begin { fields, ancestors, .. } | Self::Event { fields, ancestors, .. } => {
+                fields.bytes() + ancestors.capacity() * size_of::<u64>()
+            }
+            Self::Record { fields, .. } => fields.bytes(),
+            Self::Patch(patch) => patch.bytes(),
+            Self::Exit { .. } | Self::Close { .. } => 0,
+        }
+    }
+}
+
 impl Buffer {
     /// Applies an operation from elsewhere.
     fn apply(&mut self, op: Op) {
         let limits = self.shared.limits;
         match op {
-            Op::Begin { id, callsite, ancestors, time, fields } => {
+            Op::Begin { id, callsite, ancestors, time, fields, signals } => {
+                self.signals.merge_said(&signals);
                 let parent = self.nearest(&ancestors);
                 if let Some(index) = self.begin_span(id, callsite, parent, time) {
                     self.fields.append(&fields, index, &limits);
@@ -344,6 +386,8 @@ impl Buffer {
                 self.fields.append(&fields, index, &limits);
                 if index == 0 {
                     self.signals.merge(&signals);
+                } else {
+                    self.signals.merge_said(&signals);
                 }
             }
             Op::Event { callsite, recorded, ancestors, time, fields, signals } => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use shuttle::sync::Mutex;
 use tracing_core::Metadata;
 
-use super::{End, Op, Root};
+use super::{End, Op, Root, Signals};
 use crate::capture::buffer::Buffer;
 use crate::capture::callsite::{Callsite, Role};
 use crate::capture::fields::Fields;
@@ -82,6 +82,7 @@ impl Stage {
             ancestors: vec![u64::MAX],
             time: self.shared.now(),
             fields: Fields::default(),
+            signals: Signals::default(),
         }
     }
 

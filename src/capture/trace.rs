@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::buffer::Buffer;
 use super::fields::{EVENT, FieldRecord};
-use super::mapping::span_error;
+use super::mapping::{ip, span_errors};
 use super::url::scrubbed;
 use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
 
@@ -13,7 +13,8 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
     let origin = buffer.spans[0].start;
     let micros = |from: u64, to: u64| micros(buffer, from, to);
     let mut trace = Trace::default();
-    for (index, span) in buffer.spans.iter().enumerate() {
+    let errors = span_errors(buffer);
+    for (span, error) in buffer.spans.iter().zip(errors) {
         trace.spans.push(SpanRecord {
             name: Cow::Borrowed(span.callsite.metadata.name()),
             target: Cow::Borrowed(span.callsite.metadata.target()),
@@ -21,7 +22,7 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
             parent: span.parent,
             start: micros(origin, span.start),
             duration: micros(span.start, span.end),
-            error: Cow::Borrowed(span_error(buffer, index as u32)),
+            error: Cow::Borrowed(error),
             attributes: Vec::new(),
         });
     }
@@ -67,7 +68,11 @@ pub(super) fn micros(buffer: &Buffer, from: u64, to: u64) -> u32 {
 fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, buffer: &Buffer, record: &FieldRecord) {
     let name = buffer.name_of(record);
     let mut value = buffer.fields.value(record);
-    if let Value::Str(text) = &mut value
+    if is_ip(name) {
+        // As in the column: the network, not the host.
+        let text = value.to_string();
+        value = Value::Str(ip(&text).map_or_else(String::new, |it| it.to_canonical().to_string()));
+    } else if let Value::Str(text) = &mut value
         && is_address(name)
     {
         *text = if name == "url.query" { scrubbed(&format!("?{text}")) } else { scrubbed(text) };
@@ -78,12 +83,28 @@ fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, buffer: &Buffer, record
     }
 }
 
+/// Attributes that hold the address of a client.
+fn is_ip(name: &str) -> bool {
+    matches!(
+        name,
+        "client.address"
+            | "http.client_ip"
+            | "remote_addr"
+            | "remote.addr"
+            | "network.peer.address"
+            | "net.peer.ip"
+            | "net.sock.peer.addr"
+    )
+}
+
 /// Attributes that may hold a query, whose values are not kept.
 fn is_address(name: &str) -> bool {
     matches!(
         name,
         "uri"
             | "url"
+            | "path"
+            | "url.path"
             | "url.full"
             | "url.query"
             | "http.url"

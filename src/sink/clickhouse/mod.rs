@@ -77,6 +77,8 @@ impl ClickHouseSink {
             |url| url.origin().ascii_serialization(),
         );
         let place = Place { origin, database: config.database.clone(), user: config.user.clone() };
+        // Short enough to be added to any time.
+        let timeout = timeout.min(Duration::from_hours(365 * 24));
         Self { client, config: config.clone(), place, insert, timeout }
     }
 
