@@ -172,7 +172,7 @@ fn nothing_of_a_row_holds_a_secret_of_an_address_or_a_whole_client_address() {
             "http.response.status_code" = 200
         )
         .in_scope(|| {
-            info_span!("request", method = "POST", uri = "http://x/?k=c4n4ry").in_scope(|| ())
+            info_span!("request", method = "POST", uri = "http://x/?k=c4n4ry").in_scope(|| ());
         });
     });
     for activity in &activities {
