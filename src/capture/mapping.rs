@@ -14,7 +14,7 @@ use super::fields::{EVENT, FieldRecord};
 use super::patch::ActivityPatch;
 use super::trace::trace;
 use super::url::{path_of, scrubbed};
-use crate::model::{Activity, Outcome, Value};
+use crate::model::{Activity, Outcome};
 use crate::pipeline::Seed;
 use crate::sampling::Decision;
 
@@ -92,7 +92,7 @@ impl Columns {
         if record.owner != 0 {
             return;
         }
-        let text = || text(&buffer.fields.value(record));
+        let text = || text(buffer, record);
         let alias = |column: &mut String| {
             if column.is_empty() {
                 *column = text();
@@ -165,11 +165,11 @@ impl Columns {
     }
 }
 
-/// A text of the field's value.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Str(text) => text.clone(),
-        other => other.to_string(),
+/// A field's value as text.
+pub(super) fn text(buffer: &Buffer, record: &FieldRecord) -> String {
+    match buffer.fields.text_of(record) {
+        Some(text) => text.to_owned(),
+        None => buffer.fields.value(record).to_string(),
     }
 }
 
@@ -204,11 +204,15 @@ fn ip(text: &str) -> Option<Ipv6Addr> {
 /// What `activity.*` fields say, in the order recorded.
 fn annotations(buffer: &Buffer) -> ActivityPatch {
     let mut patch = ActivityPatch::default();
+    let mut spans = buffer.spans.iter().map(|it| it.callsite);
+    let mut events = buffer.events.iter().map(|it| it.callsite);
+    if !spans.any(|it| it.annotates) && !events.any(|it| it.annotates) {
+        return patch;
+    }
     let limits = &buffer.shared.limits;
     for record in buffer.fields.iter() {
         let Some(name) = buffer.name_of(record).strip_prefix("activity.") else { continue };
-        let value = buffer.fields.value(record);
-        let text = text(&value);
+        let text = text(buffer, record);
         let new = ActivityPatch::default();
         let keep = |old: &Option<(String, String)>, at: usize| {
             old.as_ref().map_or(String::new(), |pair| [&pair.0, &pair.1][at].clone())
@@ -235,7 +239,7 @@ fn annotations(buffer: &Buffer) -> ActivityPatch {
                 _ => ActivityPatch { incomplete: true, ..new },
             },
             _ => match name.strip_prefix("data.") {
-                Some(key) => new.data(key, &value),
+                Some(key) => new.data(key, buffer.fields.value(record)),
                 None => continue,
             },
         };
@@ -254,7 +258,12 @@ fn apply(
 ) -> bool {
     let unlimited =
         super::fields::FieldLimits { fields: usize::MAX, field_bytes: usize::MAX, row_bytes: 0 };
-    annotated.merge(patch.clone(), &unlimited);
+    if patch.touched {
+        annotated.merge(patch.clone(), &unlimited);
+    }
+    if !annotated.touched {
+        return false;
+    }
     let ActivityPatch { title, object, event, data, error, outcome, user, session, app, .. } =
         annotated;
     let set = |column: &mut String, value: Option<String>| {
@@ -348,7 +357,7 @@ fn first_error(buffer: &Buffer) -> Option<(String, String)> {
     let field = |names: &[&str]| {
         let mut records = buffer.fields.iter().rev();
         let found = records.find(|it| it.owner == owner && names.contains(&buffer.name_of(it)));
-        found.map(|record| text(&buffer.fields.value(record)))
+        found.map(|record| text(buffer, record))
     };
     let message = field(&["classification"]).or_else(|| field(&["message"])).unwrap_or_default();
     let cause = field(&["exception.message", "error", "err"]);
@@ -376,16 +385,7 @@ fn fallbacks(buffer: &Buffer, activity: &mut Activity) {
             ("", route) => route.to_owned(),
             // The path would make a column of few values one of many.
             (method, "") => method.to_owned(),
-            (method, route) => format!("{method} {route}"),
+            (method, route) => [method, " ", route].concat(),
         };
     }
-}
-
-/// The class of an error that arose in the span at `index`: empty when none did.
-pub(super) fn span_error(buffer: &Buffer, index: u32) -> &'static str {
-    if buffer.spans[index as usize].panicked {
-        return "panic";
-    }
-    let failed = buffer.events.iter().any(|it| it.span == index && it.callsite.is_error);
-    if failed { "error" } else { "" }
 }

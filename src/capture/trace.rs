@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::buffer::Buffer;
 use super::fields::{EVENT, FieldRecord};
-use super::mapping::span_error;
+use super::mapping::text;
 use super::url::scrubbed;
 use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
 
@@ -14,61 +14,69 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
     let micros = |from: u64, to: u64| {
         u32::try_from(buffer.shared.nanos(from, to) / 1000).unwrap_or(u32::MAX)
     };
-    let mut trace = Trace::default();
-    for (index, span) in buffer.spans.iter().enumerate() {
-        trace.spans.push(SpanRecord {
-            name: Cow::Borrowed(span.callsite.metadata.name()),
-            target: Cow::Borrowed(span.callsite.metadata.target()),
-            level: level(*span.callsite.metadata.level()),
+    let mut spans: Vec<SpanRecord> = Vec::with_capacity(buffer.spans.len());
+    for span in &buffer.spans {
+        let metadata = span.callsite.metadata;
+        spans.push(SpanRecord {
+            name: Cow::Borrowed(metadata.name()),
+            target: Cow::Borrowed(metadata.target()),
+            level: level(*metadata.level()),
             parent: span.parent,
             start: micros(origin, span.start),
             duration: micros(span.start, span.end),
-            error: Cow::Borrowed(span_error(buffer, index as u32)),
-            attributes: Vec::new(),
+            error: Cow::Borrowed(if span.panicked { "panic" } else { "" }),
+            attributes: Vec::with_capacity(metadata.fields().len()),
         });
     }
-    // An explicit finish may have cut off the last spans; their events go with them.
-    let kept = |span: u32| (span as usize) < buffer.spans.len();
+    let mut events = Vec::with_capacity(buffer.events.len());
     let mut places = Vec::with_capacity(buffer.events.len());
     for event in &buffer.events {
-        places.push(kept(event.span).then_some(trace.events.len()));
-        if kept(event.span) {
-            trace.events.push(EventRecord {
-                span: event.span,
-                time: micros(origin, event.time),
-                level: level(*event.callsite.metadata.level()),
-                target: Cow::Borrowed(event.callsite.metadata.target()),
-                message: String::new(),
-                attributes: Vec::new(),
-            });
+        // An explicit finish may have cut off the last spans; their events go with them.
+        let span = spans.get_mut(event.span as usize);
+        places.push(span.is_some().then_some(events.len()));
+        let Some(span) = span else { continue };
+        if event.callsite.is_error && span.error.is_empty() {
+            span.error = Cow::Borrowed("error");
         }
+        let metadata = event.callsite.metadata;
+        events.push(EventRecord {
+            span: event.span,
+            time: micros(origin, event.time),
+            level: level(*metadata.level()),
+            target: Cow::Borrowed(metadata.target()),
+            message: String::new(),
+            attributes: Vec::with_capacity(metadata.fields().len()),
+        });
     }
     for record in buffer.fields.iter() {
+        let name = buffer.name_of(record);
         if record.owner & EVENT == 0 {
-            if let Some(span) = trace.spans.get_mut(record.owner as usize) {
-                set(&mut span.attributes, buffer, record);
+            if let Some(span) = spans.get_mut(record.owner as usize) {
+                set(&mut span.attributes, name, value(buffer, record, name));
             }
         } else if let Some(Some(place)) = places.get((record.owner & !EVENT) as usize) {
-            let event = &mut trace.events[*place];
-            if buffer.name_of(record) == "message" {
-                event.message = buffer.fields.value(record).to_string();
+            let event: &mut EventRecord = &mut events[*place];
+            if name == "message" {
+                event.message = text(buffer, record);
             } else {
-                set(&mut event.attributes, buffer, record);
+                set(&mut event.attributes, name, value(buffer, record, name));
             }
         }
     }
-    trace
+    Trace { spans, events }
+}
+
+/// The value of an attribute, without the secrets of an address.
+fn value(buffer: &Buffer, record: &FieldRecord, name: &str) -> Value {
+    match buffer.fields.text_of(record) {
+        Some(text) if name == "url.query" => Value::Str(scrubbed(&format!("?{text}"))),
+        Some(text) if is_address(name) => Value::Str(scrubbed(text)),
+        _ => buffer.fields.value(record),
+    }
 }
 
 /// Of a repeated name the last value stands, at the place of the first.
-fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, buffer: &Buffer, record: &FieldRecord) {
-    let name = buffer.name_of(record);
-    let mut value = buffer.fields.value(record);
-    if let Value::Str(text) = &mut value
-        && is_address(name)
-    {
-        *text = if name == "url.query" { scrubbed(&format!("?{text}")) } else { scrubbed(text) };
-    }
+fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, name: &'static str, value: Value) {
     match attributes.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => *old = value,
         None => attributes.push((Cow::Borrowed(name), value)),
@@ -82,7 +90,6 @@ fn is_address(name: &str) -> bool {
         "uri"
             | "url"
             | "url.full"
-            | "url.query"
             | "http.url"
             | "http.target"
             | "referer"
