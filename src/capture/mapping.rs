@@ -4,6 +4,7 @@
 //! names, their deprecated aliases and what the frameworks use; `activity.*` fields of any span
 //! come next, what the application said through `with_activity` wins.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -79,46 +80,48 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
 
 /// What the root's fields say before it is known which of several names is there.
 #[derive(Default)]
-struct Columns {
-    url: Option<String>,
-    query: Option<String>,
+struct Columns<'a> {
+    url: Option<Cow<'a, str>>,
+    query: Option<Cow<'a, str>>,
     rpc: [Option<String>; 2],
     messaging: [Option<String>; 2],
 }
 
-impl Columns {
+impl<'a> Columns<'a> {
     /// Reads a field of the root span. Among aliases the conventional name wins, else the last.
-    fn read(&mut self, buffer: &Buffer, record: &FieldRecord, activity: &mut Activity) {
+    fn read(&mut self, buffer: &'a Buffer, record: &FieldRecord, activity: &mut Activity) {
         if record.owner != 0 {
             return;
         }
         let text = || text(buffer, record);
+        let borrowed =
+            || buffer.fields.text_of(record).map_or_else(|| Cow::Owned(text()), Cow::Borrowed);
         let alias = |column: &mut String| {
             if column.is_empty() {
                 *column = text();
             }
         };
         match buffer.name_of(record) {
-            "http.request.method" => activity.method = method(&text()),
+            "http.request.method" => activity.method = method(&borrowed()),
             "http.method" | "method" if activity.method.is_empty() => {
-                activity.method = method(&text());
+                activity.method = method(&borrowed());
             }
             "http.route" => activity.route = text(),
-            "url.path" => self.url = Some(text()),
-            "url.query" => self.query = Some(text()),
+            "url.path" => self.url = Some(borrowed()),
+            "url.query" => self.query = Some(borrowed()),
             "http.target" | "uri" | "path" | "url.full" | "http.url" => {
-                self.url.get_or_insert_with(text);
+                self.url.get_or_insert_with(borrowed);
             }
             "user_agent.original" => activity.user_agent = text(),
             "http.user_agent" | "user_agent" => alias(&mut activity.user_agent),
             "http.request.header.referer" | "http.referer" | "referer" => {
                 alias(&mut activity.referer);
             }
-            "client.address" => activity.ip = ip(&text()),
+            "client.address" => activity.ip = ip(&borrowed()),
             "http.client_ip" | "remote_addr" | "remote.addr" | "network.peer.address"
                 if activity.ip.is_none() =>
             {
-                activity.ip = ip(&text());
+                activity.ip = ip(&borrowed());
             }
             "user.id" => activity.user_id = text(),
             "enduser.id" => alias(&mut activity.user_id),
@@ -142,6 +145,7 @@ impl Columns {
         if let Some(mut url) = self.url {
             if let Some(query) = self.query.filter(|query| !query.is_empty() && !url.contains('?'))
             {
+                let url = url.to_mut();
                 url.push('?');
                 url.push_str(query.trim_start_matches('?'));
             }

@@ -429,8 +429,8 @@ mod tests {
     fn lists_are_the_ends_of_each_and_then_all_elements() {
         let mut column = Lists::<Lists<Plain>>::default();
         column.push([vec![1_i8], vec![2, 3]]);
-        column.push([vec![]; 0]);
-        column.push([vec![4]]);
+        column.push(Vec::<Vec<i8>>::new());
+        column.push([vec![4_i8]]);
         let expected = [eight(&[2, 2, 3, 1, 3, 4]), vec![1, 2, 3, 4]].concat();
         assert_eq!(bytes(&column), expected);
     }
