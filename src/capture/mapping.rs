@@ -4,6 +4,7 @@
 //! names, their deprecated aliases and what the frameworks use; `activity.*` fields of any span
 //! come next, what the application said through `with_activity` wins.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::fingerprint::fingerprint;
 use super::patch::ActivityPatch;
 use super::trace::trace;
 use super::url::{path_of, scrubbed};
-use crate::model::{Activity, Outcome, Value};
+use crate::model::{Activity, Outcome};
 use crate::pipeline::Seed;
 use crate::sampling::Decision;
 
@@ -81,46 +82,48 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
 
 /// What the root's fields say before it is known which of several names is there.
 #[derive(Default)]
-struct Columns {
-    url: Option<String>,
-    query: Option<String>,
+struct Columns<'a> {
+    url: Option<Cow<'a, str>>,
+    query: Option<Cow<'a, str>>,
     rpc: [Option<String>; 2],
     messaging: [Option<String>; 2],
 }
 
-impl Columns {
+impl<'a> Columns<'a> {
     /// Reads a field of the root span. Among aliases the conventional name wins, else the last.
-    fn read(&mut self, buffer: &Buffer, record: &FieldRecord, activity: &mut Activity) {
+    fn read(&mut self, buffer: &'a Buffer, record: &FieldRecord, activity: &mut Activity) {
         if record.owner != 0 {
             return;
         }
-        let text = || text(&buffer.fields.value(record));
+        let text = || text(buffer, record);
+        let borrowed =
+            || buffer.fields.text_of(record).map_or_else(|| Cow::Owned(text()), Cow::Borrowed);
         let alias = |column: &mut String| {
             if column.is_empty() {
                 *column = text();
             }
         };
         match buffer.name_of(record) {
-            "http.request.method" => activity.method = method(&text()),
+            "http.request.method" => activity.method = method(&borrowed()),
             "http.method" | "method" if activity.method.is_empty() => {
-                activity.method = method(&text());
+                activity.method = method(&borrowed());
             }
             "http.route" => activity.route = text(),
-            "url.path" => self.url = Some(text()),
-            "url.query" => self.query = Some(text()),
+            "url.path" => self.url = Some(borrowed()),
+            "url.query" => self.query = Some(borrowed()),
             "http.target" | "uri" | "path" | "url.full" | "http.url" => {
-                self.url.get_or_insert_with(text);
+                self.url.get_or_insert_with(borrowed);
             }
             "user_agent.original" => activity.user_agent = text(),
             "http.user_agent" | "user_agent" => alias(&mut activity.user_agent),
             "http.request.header.referer" | "http.referer" | "referer" => {
                 alias(&mut activity.referer);
             }
-            "client.address" => activity.ip = ip(&text()),
+            "client.address" => activity.ip = ip(&borrowed()),
             "http.client_ip" | "remote_addr" | "remote.addr" | "network.peer.address"
                 if activity.ip.is_none() =>
             {
-                activity.ip = ip(&text());
+                activity.ip = ip(&borrowed());
             }
             "user.id" => activity.user_id = text(),
             "enduser.id" => alias(&mut activity.user_id),
@@ -144,6 +147,7 @@ impl Columns {
         if let Some(mut url) = self.url {
             if let Some(query) = self.query.filter(|query| !query.is_empty() && !url.contains('?'))
             {
+                let url = url.to_mut();
                 url.push('?');
                 url.push_str(query.trim_start_matches('?'));
             }
@@ -167,11 +171,11 @@ impl Columns {
     }
 }
 
-/// A text of the field's value.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Str(text) => text.clone(),
-        other => other.to_string(),
+/// A field's value as text.
+pub(super) fn text(buffer: &Buffer, record: &FieldRecord) -> String {
+    match buffer.fields.text_of(record) {
+        Some(text) => text.to_owned(),
+        None => buffer.fields.value(record).to_string(),
     }
 }
 
@@ -206,11 +210,15 @@ pub(super) fn ip(text: &str) -> Option<Ipv6Addr> {
 /// What `activity.*` fields say, in the order recorded.
 fn annotations(buffer: &Buffer) -> ActivityPatch {
     let mut patch = ActivityPatch::default();
+    let mut spans = buffer.spans.iter().map(|it| it.callsite);
+    let mut events = buffer.events.iter().map(|it| it.callsite);
+    if !spans.any(|it| it.annotates) && !events.any(|it| it.annotates) {
+        return patch;
+    }
     let limits = &buffer.shared.limits;
     for record in buffer.fields.iter() {
         let Some(name) = buffer.name_of(record).strip_prefix("activity.") else { continue };
-        let value = buffer.fields.value(record);
-        let text = text(&value);
+        let text = text(buffer, record);
         let new = ActivityPatch::default();
         let keep = |old: &Option<(String, String)>, at: usize| {
             old.as_ref().map_or(String::new(), |pair| [&pair.0, &pair.1][at].clone())
@@ -237,7 +245,7 @@ fn annotations(buffer: &Buffer) -> ActivityPatch {
                 _ => ActivityPatch { incomplete: true, ..new },
             },
             _ => match name.strip_prefix("data.") {
-                Some(key) => new.data(key, &value),
+                Some(key) => new.data(key, buffer.fields.value(record)),
                 None => continue,
             },
         };
@@ -259,7 +267,12 @@ fn apply(
         field_bytes: usize::MAX,
         row_bytes: usize::MAX,
     };
-    annotated.merge(patch.clone(), &unlimited);
+    if patch.touched {
+        annotated.merge(patch.clone(), &unlimited);
+    }
+    if !annotated.touched {
+        return false;
+    }
     let ActivityPatch { title, object, event, data, error, outcome, user, session, app, .. } =
         annotated;
     let set = |column: &mut String, value: Option<String>| {
@@ -353,7 +366,7 @@ fn first_error(buffer: &Buffer) -> Option<(String, String)> {
     let field = |names: &[&str]| {
         let mut records = buffer.fields.iter().rev();
         let found = records.find(|it| it.owner == owner && names.contains(&buffer.name_of(it)));
-        found.map(|record| text(&buffer.fields.value(record)))
+        found.map(|record| text(buffer, record))
     };
     let message = field(&["classification"]).or_else(|| field(&["message"])).unwrap_or_default();
     let cause = field(&["exception.message", "error", "err"]);
@@ -381,7 +394,7 @@ fn fallbacks(buffer: &Buffer, activity: &mut Activity) {
             ("", route) => route.to_owned(),
             // The path would make a column of few values one of many.
             (method, "") => method.to_owned(),
-            (method, route) => format!("{method} {route}"),
+            (method, route) => [method, " ", route].concat(),
         };
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::buffer::Buffer;
 use super::fields::{EVENT, FieldRecord};
-use super::mapping::{ip, span_errors};
+use super::mapping::{ip, span_errors, text};
 use super::url::scrubbed;
 use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
 
@@ -12,51 +12,69 @@ use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
 pub(super) fn trace(buffer: &Buffer) -> Trace {
     let origin = buffer.spans[0].start;
     let micros = |from: u64, to: u64| micros(buffer, from, to);
-    let mut trace = Trace::default();
-    let errors = span_errors(buffer);
-    for (span, error) in buffer.spans.iter().zip(errors) {
-        trace.spans.push(SpanRecord {
-            name: Cow::Borrowed(span.callsite.metadata.name()),
-            target: Cow::Borrowed(span.callsite.metadata.target()),
-            level: level(*span.callsite.metadata.level()),
+    let mut spans: Vec<SpanRecord> = Vec::with_capacity(buffer.spans.len());
+    for (span, error) in buffer.spans.iter().zip(span_errors(buffer)) {
+        let metadata = span.callsite.metadata;
+        spans.push(SpanRecord {
+            name: Cow::Borrowed(metadata.name()),
+            target: Cow::Borrowed(metadata.target()),
+            level: level(*metadata.level()),
             parent: span.parent,
             start: micros(origin, span.start),
             duration: micros(span.start, span.end),
             error: Cow::Borrowed(error),
-            attributes: Vec::new(),
+            attributes: Vec::with_capacity(metadata.fields().len()),
         });
     }
-    // An explicit finish may have cut off the last spans; their events go with them.
-    let kept = |span: u32| (span as usize) < buffer.spans.len();
+    let mut events = Vec::with_capacity(buffer.events.len());
     let mut places = Vec::with_capacity(buffer.events.len());
     for event in &buffer.events {
-        places.push(kept(event.span).then_some(trace.events.len()));
-        if kept(event.span) {
-            trace.events.push(EventRecord {
-                span: event.span,
-                time: micros(origin, event.time),
-                level: level(*event.callsite.metadata.level()),
-                target: Cow::Borrowed(event.callsite.metadata.target()),
-                message: String::new(),
-                attributes: Vec::new(),
-            });
+        // An explicit finish may have cut off the last spans; their events go with them.
+        let is_kept = (event.span as usize) < spans.len();
+        places.push(is_kept.then_some(events.len()));
+        if !is_kept {
+            continue;
         }
+        let metadata = event.callsite.metadata;
+        events.push(EventRecord {
+            span: event.span,
+            time: micros(origin, event.time),
+            level: level(*metadata.level()),
+            target: Cow::Borrowed(metadata.target()),
+            message: String::new(),
+            attributes: Vec::with_capacity(metadata.fields().len()),
+        });
     }
     for record in buffer.fields.iter() {
+        let name = buffer.name_of(record);
         if record.owner & EVENT == 0 {
-            if let Some(span) = trace.spans.get_mut(record.owner as usize) {
-                set(&mut span.attributes, buffer, record);
+            if let Some(span) = spans.get_mut(record.owner as usize) {
+                set(&mut span.attributes, name, value(buffer, record, name));
             }
         } else if let Some(Some(place)) = places.get((record.owner & !EVENT) as usize) {
-            let event = &mut trace.events[*place];
-            if buffer.name_of(record) == "message" {
-                event.message = buffer.fields.value(record).to_string();
+            let event: &mut EventRecord = &mut events[*place];
+            if name == "message" {
+                event.message = text(buffer, record);
             } else {
-                set(&mut event.attributes, buffer, record);
+                set(&mut event.attributes, name, value(buffer, record, name));
             }
         }
     }
-    trace
+    Trace { spans, events }
+}
+
+/// The value of an attribute, without the secrets of an address.
+fn value(buffer: &Buffer, record: &FieldRecord, name: &str) -> Value {
+    match buffer.fields.text_of(record) {
+        _ if is_ip(name) => {
+            // As in the column: the network, not the host.
+            let network = ip(&text(buffer, record)).map(|it| it.to_canonical().to_string());
+            Value::Str(network.unwrap_or_default())
+        }
+        Some(text) if name == "url.query" => Value::Str(scrubbed(&format!("?{text}"))),
+        Some(text) if is_address(name) => Value::Str(scrubbed(text)),
+        _ => buffer.fields.value(record),
+    }
 }
 
 /// Whole microseconds between two times.
@@ -65,18 +83,7 @@ pub(super) fn micros(buffer: &Buffer, from: u64, to: u64) -> u32 {
 }
 
 /// Of a repeated name the last value stands, at the place of the first.
-fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, buffer: &Buffer, record: &FieldRecord) {
-    let name = buffer.name_of(record);
-    let mut value = buffer.fields.value(record);
-    if is_ip(name) {
-        // As in the column: the network, not the host.
-        let text = value.to_string();
-        value = Value::Str(ip(&text).map_or_else(String::new, |it| it.to_canonical().to_string()));
-    } else if let Value::Str(text) = &mut value
-        && is_address(name)
-    {
-        *text = if name == "url.query" { scrubbed(&format!("?{text}")) } else { scrubbed(text) };
-    }
+fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, name: &'static str, value: Value) {
     match attributes.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => *old = value,
         None => attributes.push((Cow::Borrowed(name), value)),
@@ -106,7 +113,6 @@ fn is_address(name: &str) -> bool {
             | "path"
             | "url.path"
             | "url.full"
-            | "url.query"
             | "http.url"
             | "http.target"
             | "referer"

@@ -180,7 +180,8 @@ impl Worker {
     /// took.
     fn freeze(&mut self) -> (usize, Option<Batch>) {
         self.frozen = Instant::now();
-        let (mut rows, mut bytes, mut taken) = (Vec::new(), 0, 0);
+        let expected = self.shared.queue.len().min(self.config.batch_rows);
+        let (mut rows, mut bytes, mut taken) = (Vec::with_capacity(expected), 0, 0);
         while taken < self.config.batch_rows {
             let (size, activity) = match self.carry.take() {
                 Some(carried) => carried,

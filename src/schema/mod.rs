@@ -22,4 +22,4 @@ pub use migrations::{
     LATEST_VERSION, Migration, SchemaOptions, VERSION_TABLE, activities_ttl, migrations,
     retention_days_in,
 };
-pub use row::{ActivityRow, COLUMNS, write_header};
+pub use row::{Block, COLUMNS};

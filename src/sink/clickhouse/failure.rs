@@ -80,6 +80,7 @@ impl Place {
             )),
             60 | 81 => self.missing(&said),
             16 => self.mismatch(&said),
+            53 if text.contains("While executing Native") => self.mismatch(&said),
             117 if text.contains("Type of ") => self.mismatch(&said),
             115 => SinkError::configuration(format!(
                 "the server at {origin} is too old: upgrade it ({said})"
@@ -198,6 +199,10 @@ mod tests {
             ("Code: 81. DB::Exception: Database shop does not exist", "ACTIVITY_MIGRATE"),
             ("Code: 16. DB::Exception: No such column when", "cargo xtask schema"),
             ("Code: 117. DB::Exception: Type of 'when' must be String", "cargo xtask schema"),
+            (
+                "Code: 53. DB::Exception: Cannot convert: UInt16 to UInt32: While executing Native",
+                "cargo xtask schema",
+            ),
             ("Code: 164. DB::Exception: Cannot execute query in readonly mode", "INSERT on shop"),
             ("Code: 497. DB::Exception: ana: Not enough privileges", "INSERT on shop"),
             ("Code: 53. DB::Exception: ..: while pushing to view shop.v", "drop it"),

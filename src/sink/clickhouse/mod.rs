@@ -23,7 +23,7 @@ use url::Url;
 use self::failure::Place;
 use super::{Batch, BoxFuture, Sink, SinkError};
 use crate::config::ClickHouse;
-use crate::schema::{ActivityRow, COLUMNS, write_header};
+use crate::schema::{Block, COLUMNS};
 
 /// How much is compressed and sent at a time.
 const CHUNK: usize = 1 << 20;
@@ -43,7 +43,7 @@ const INSERT_SETTINGS: [(&str, &str); 10] = [
     ("min_insert_block_size_bytes", "1073741824"),
     ("max_insert_threads", "1"),
     ("input_format_parallel_parsing", "0"),
-    ("input_format_with_types_use_header", "1"),
+    ("input_format_native_allow_types_conversion", "0"),
 ];
 
 /// Stores activities in ClickHouse.
@@ -53,6 +53,9 @@ pub struct ClickHouseSink {
     place: Place,
     insert: String,
     timeout: Duration,
+    /// Used again for every batch.
+    block: Block,
+    chunk: Vec<u8>,
 }
 
 impl ClickHouseSink {
@@ -69,7 +72,7 @@ impl ClickHouseSink {
             .with_product_info("tracing-activity", env!("CARGO_PKG_VERSION"));
         let columns: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
         let insert = tables::options(config).fill(&format!(
-            "INSERT INTO {{database}}.activities ({}) FORMAT RowBinaryWithNamesAndTypes",
+            "INSERT INTO {{database}}.activities ({}) FORMAT Native",
             columns.join(", ")
         ));
         let origin = Url::parse(&config.url).map_or_else(
@@ -79,10 +82,15 @@ impl ClickHouseSink {
         let place = Place { origin, database: config.database.clone(), user: config.user.clone() };
         // Short enough to be added to any time.
         let timeout = timeout.min(Duration::from_hours(365 * 24));
-        Self { client, config: config.clone(), place, insert, timeout }
+        let config = config.clone();
+        Self { client, config, place, insert, timeout, block: Block::default(), chunk: Vec::new() }
     }
 
-    async fn insert(&self, batch: &Batch) -> Result<(), Error> {
+    async fn insert(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.block.clear();
+        for activity in batch.rows() {
+            self.block.push(activity, batch.id());
+        }
         let end = Instant::now() + self.timeout;
         let mut insert = self
             .client
@@ -92,7 +100,8 @@ impl ClickHouseSink {
         for (name, value) in INSERT_SETTINGS {
             insert = insert.with_setting(name, value);
         }
-        let sent = tokio::time::timeout_at(end, send(&mut insert, batch)).await;
+        let sent =
+            tokio::time::timeout_at(end, send(&mut insert, &self.block, &mut self.chunk)).await;
         let sent = sent.unwrap_or(Err(Error::TimedOut));
         if matches!(sent, Err(Error::TimedOut)) {
             return sent;
@@ -103,21 +112,32 @@ impl ClickHouseSink {
     }
 }
 
-async fn send(insert: &mut InsertFormatted, batch: &Batch) -> Result<(), Error> {
-    let mut chunk = Vec::with_capacity(batch.bytes().min(CHUNK) + (CHUNK / 8));
-    write_header(&mut chunk);
-    for activity in batch.rows() {
-        ActivityRow::new(activity, batch.id()).write(&mut chunk);
+async fn send(
+    insert: &mut InsertFormatted,
+    block: &Block,
+    chunk: &mut Vec<u8>,
+) -> Result<(), Error> {
+    chunk.clear();
+    for at in 0..COLUMNS.len() {
+        block.write_column(at, chunk);
         if chunk.len() >= CHUNK {
-            insert.send(Bytes::from(std::mem::take(&mut chunk))).await?;
-            chunk.reserve(CHUNK + CHUNK / 8);
+            flush(insert, chunk).await?;
         }
     }
-    if chunk.is_empty() {
-        // The server takes a compressed block of nothing for a corrupt one.
-        return Ok(());
+    flush(insert, chunk).await
+}
+
+/// Sends what is in `chunk` and empties it.
+async fn flush(insert: &mut InsertFormatted, chunk: &mut Vec<u8>) -> Result<(), Error> {
+    let bytes = Bytes::from(std::mem::take(chunk));
+    for start in (0..bytes.len()).step_by(CHUNK) {
+        insert.send(bytes.slice(start..bytes.len().min(start + CHUNK))).await?;
     }
-    insert.send(Bytes::from(chunk)).await
+    // Compressed by now, so nobody else holds the memory: it is used again.
+    *chunk = Vec::from(bytes);
+    chunk.clear();
+    chunk.shrink_to(2 * CHUNK);
+    Ok(())
 }
 
 impl Sink for ClickHouseSink {
