@@ -181,14 +181,12 @@ impl Symbols {
     }
 
     fn index_of_empty(&mut self) -> u32 {
-        match self.empty {
-            Some(index) => index,
-            None => {
-                let index = self.add("");
-                self.empty = Some(index);
-                index
-            }
+        if let Some(index) = self.empty {
+            return index;
         }
+        let index = self.add("");
+        self.empty = Some(index);
+        index
     }
 
     fn add(&mut self, text: &str) -> u32 {
@@ -228,7 +226,7 @@ impl Column for Symbols {
         }
         let width = match self.distinct {
             ..=0x100 => 0,
-            ..=0x1_0000 => 1,
+            0x101..=0x1_0000 => 1,
             _ => 2,
         };
         for number in [OWN_DICTIONARY | width, u64::from(self.distinct)] {

@@ -46,7 +46,7 @@ fn run(sink: impl Sink + 'static, prepares: bool, sample: &str, requests: u64) -
     let time = WorkerTime::default();
     let mut config = Config::default();
     config.sample = sample.parse::<SamplingPolicy>().expect("a policy");
-    config.service = "shop".to_owned();
+    "shop".clone_into(&mut config.service);
     let sink = Metered::new(sink, prepares, &time);
     let built = tracing_activity::builder().config(config).sink(sink).build();
     let (layer, guard) = built.expect("a configuration in code");
