@@ -70,37 +70,45 @@ pub fn trace_hash(spans: &[ShapeSpan<'_>]) -> Option<TraceHash> {
         children[parent as usize].push(index as u32);
     }
     let mut hashes = vec![[0; 32]; spans.len()];
+    let mut bytes = Vec::with_capacity(512);
     // Children stand behind their parents: from the end, every subtree is done before its parent.
     for index in (0..spans.len()).rev() {
-        hashes[index] = subtree(spans, index, &mut children[index], &hashes);
+        hashes[index] = subtree(spans, index, &mut children[index], &hashes, &mut bytes);
     }
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hashes.first()?[..16]);
-    Some(TraceHash::from_bytes(bytes))
+    let mut short = [0; 16];
+    short.copy_from_slice(&hashes.first()?[..16]);
+    Some(TraceHash::from_bytes(short))
 }
 
 type Hash = [u8; 32];
 
-fn subtree(spans: &[ShapeSpan<'_>], index: usize, children: &mut [u32], hashes: &[Hash]) -> Hash {
+/// The hash of a span and what is below it. `bytes` is a buffer to describe it in.
+fn subtree(
+    spans: &[ShapeSpan<'_>],
+    index: usize,
+    children: &mut [u32],
+    hashes: &[Hash],
+    bytes: &mut Vec<u8>,
+) -> Hash {
     let span = &spans[index];
-    let mut state = blake3::Hasher::new();
-    state.update(&[VERSION]);
-    text(&mut state, span.target);
-    text(&mut state, span.name);
-    state.update(&[level(span.level)]);
-    text(&mut state, span.kind);
-    number(&mut state, span.fields.len());
+    bytes.clear();
+    bytes.push(VERSION);
+    text(bytes, span.target);
+    text(bytes, span.name);
+    bytes.push(level(span.level));
+    text(bytes, span.kind);
+    number(bytes, span.fields.len());
     for field in span.fields {
-        text(&mut state, field);
+        text(bytes, field);
     }
-    text(&mut state, span.error);
+    text(bytes, span.error);
     let steps = steps(spans, children, hashes);
-    number(&mut state, steps.len());
+    number(bytes, steps.len());
     for Step { hash, repeated } in steps {
-        state.update(&[u8::from(repeated)]);
-        state.update(&hash);
+        bytes.push(u8::from(repeated));
+        bytes.extend_from_slice(&hash);
     }
-    *state.finalize().as_bytes()
+    *blake3::hash(bytes).as_bytes()
 }
 
 /// One step among the children of a span.
@@ -141,13 +149,13 @@ fn steps(spans: &[ShapeSpan<'_>], children: &mut [u32], hashes: &[Hash]) -> Vec<
     steps
 }
 
-fn text(hasher: &mut blake3::Hasher, text: &str) {
-    number(hasher, text.len());
-    hasher.update(text.as_bytes());
+fn text(bytes: &mut Vec<u8>, text: &str) {
+    number(bytes, text.len());
+    bytes.extend_from_slice(text.as_bytes());
 }
 
-fn number(hasher: &mut blake3::Hasher, number: usize) {
-    hasher.update(&(number as u32).to_le_bytes());
+fn number(bytes: &mut Vec<u8>, number: usize) {
+    bytes.extend_from_slice(&(number as u32).to_le_bytes());
 }
 
 fn level(level: Level) -> u8 {

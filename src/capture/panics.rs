@@ -6,9 +6,13 @@
 
 use std::cell::RefCell;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of a message that are remembered.
 const MAX_MESSAGE: usize = 1024;
+
+/// Whether any thread ever panicked: most programs never ask further.
+static HEARD: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static MESSAGE: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
@@ -26,6 +30,7 @@ pub(crate) fn install_hook() {
                 Some(place) => format!("{} at {}:{}", &payload[..cut], place.file(), place.line()),
                 None => payload[..cut].to_owned(),
             };
+            HEARD.store(true, Ordering::Relaxed);
             // No thread-local any more: the thread is ending.
             let _ = MESSAGE.try_with(|last| {
                 if let Ok(mut last) = last.try_borrow_mut() {
@@ -51,7 +56,18 @@ pub(super) fn current() -> Option<Panic> {
 }
 
 /// Forgets the message of a panic that was caught before this request.
+#[inline]
 pub(super) fn forget() {
+    if HEARD.load(Ordering::Relaxed) {
+        forget_now();
+    }
+}
+
+#[cold]
+fn forget_now() {
+    if std::thread::panicking() {
+        return;
+    }
     let _ = MESSAGE.try_with(|last| last.try_borrow_mut().map(|mut last| last.take()));
 }
 

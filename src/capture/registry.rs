@@ -192,9 +192,7 @@ where
         }
         find_root(shared, span)?
     };
-    if !std::thread::panicking() {
-        panics::forget();
-    }
+    panics::forget();
     let key = Arc::as_ptr(&root) as usize;
     let active = thread.attach(root);
     active.catch_up();

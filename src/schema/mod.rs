@@ -1,8 +1,9 @@
-//! The tables: their SQL, their versions and the row that goes into them.
+//! The tables: their SQL, their versions and the block of rows that goes into them.
 //!
-//! This room is the only one that knows columns. A migration is a numbered file in `sql/`; the row
-//! type states each column with its type once more, because the wire format needs it, and a test
-//! compares the two on the real engine.
+//! This room is the only one that knows columns. A migration is a numbered file in `sql/`; the
+//! [`Block`] states each column with its type once more, because the wire format needs it, and a
+//! test compares the two on the real engine. `docs/schema.md` tells why the tables are as they are
+//! and what was measured.
 //!
 //! Invariants:
 //! - A migration can be applied again, and by two processes at once, without harm.

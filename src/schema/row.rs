@@ -222,3 +222,133 @@ impl Push<Fields<'_>> for Texts {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Trace;
+
+    fn attributes() -> Vec<(Cow<'static, str>, Value)> {
+        vec![
+            ("a".into(), Value::I64(-1)),
+            ("b".into(), Value::U64(u64::MAX)),
+            ("c".into(), Value::U64(7)),
+            ("d".into(), Value::F64(1.5)),
+            ("e".into(), Value::Bool(true)),
+            ("f".into(), Value::Str("x\"\0".into())),
+        ]
+    }
+
+    fn span(attributes: Vec<(Cow<'static, str>, Value)>) -> SpanRecord {
+        SpanRecord {
+            name: "root".into(),
+            target: "".into(),
+            level: Level::Info,
+            parent: 0,
+            start: 0,
+            duration: u32::MAX,
+            error: "".into(),
+            attributes,
+        }
+    }
+
+    fn event(attributes: Vec<(Cow<'static, str>, Value)>) -> EventRecord {
+        EventRecord {
+            span: 70_000,
+            time: 1,
+            level: Level::Error,
+            target: "".into(),
+            message: String::new(),
+            attributes,
+        }
+    }
+
+    fn written(column: &impl Column) -> Vec<u8> {
+        let mut out = Vec::new();
+        column.write(&mut out);
+        out
+    }
+
+    fn as_text(push: impl FnOnce(&mut Texts)) -> String {
+        let mut column = Texts::default();
+        push(&mut column);
+        String::from_utf8(written(&column)[1..].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn integers_and_everything_else_go_to_columns_of_their_own() {
+        let spans = [span(vec![]), span(attributes())];
+        let integers: Vec<_> = integers(&spans).map(|(span, key, it)| (span, &**key, it)).collect();
+        assert_eq!(integers, [(1, "a", -1), (1, "c", 7)]);
+        let others: Vec<_> = others(&spans)
+            .map(|(span, key, value)| (span, &**key, as_text(|it| it.push(value))))
+            .collect();
+        let expected = [
+            (1, "b", "18446744073709551615"),
+            (1, "d", "1.5"),
+            (1, "e", "true"),
+            (1, "f", "x\"\0"),
+        ];
+        assert_eq!(others, expected.map(|(span, key, text)| (span, key, text.to_owned())));
+    }
+
+    #[test]
+    fn fields_of_an_event_are_a_json_object_or_nothing() {
+        assert_eq!(
+            as_text(|it| it.push(Fields(&event(attributes())))),
+            r#"{"a":-1,"b":18446744073709551615,"c":7,"d":1.5,"e":true,"f":"x\"\u0000"}"#
+        );
+        assert_eq!(as_text(|it| it.push(Fields(&event(vec![])))), "");
+    }
+
+    #[test]
+    fn numbers_are_brought_into_the_columns_range() {
+        for (micros, when, site) in [
+            (i64::MIN, 0, 0),
+            (1_700_000_000_123_456, 1_700_000_000_123_456, 1_700_000_000),
+            (i64::MAX, i64::from(u32::MAX) * 1_000_000 + 999_999, u32::MAX),
+        ] {
+            let time = Timestamp::from_micros(micros);
+            let trace = Trace { spans: vec![], events: vec![event(vec![])] };
+            let activity = Activity {
+                when: time,
+                site_version: time,
+                trace: Some(trace),
+                ..Activity::default()
+            };
+            let mut block = Block::default();
+            block.push(&activity, Uuid::nil());
+            assert_eq!(written(&block.when), i64::to_le_bytes(when));
+            assert_eq!(written(&block.site_version), u32::to_le_bytes(site));
+            assert!(written(&block.event_span).ends_with(&[0xff, 0xff]));
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_used_again_holds_nothing_of_the_last() {
+        let activity = |n: u16| Activity {
+            status: n,
+            okind: n.to_string(),
+            trace: Some(Trace { spans: vec![span(attributes())], events: vec![] }),
+            ..Activity::default()
+        };
+        let bytes = |block: &Block| {
+            let mut out = Vec::new();
+            (0..COLUMNS.len()).for_each(|at| block.write_column(at, &mut out));
+            out
+        };
+        let (mut used, mut new) = (Block::default(), Block::default());
+        (0..300).for_each(|n| used.push(&activity(n), Uuid::max()));
+        used.clear();
+        for block in [&mut used, &mut new] {
+            block.push(&activity(7), Uuid::nil());
+        }
+        assert_eq!(bytes(&used), bytes(&new));
+    }
+
+    #[test]
+    fn a_hash_is_its_digits() {
+        let hash = TraceHash::from_bytes(std::array::from_fn(|n| n as u8 * 17));
+        assert_eq!(hex(hash), hash.to_string());
+    }
+}

@@ -150,8 +150,8 @@ pub(super) struct Symbols {
     known: HashMap<Box<str>, u32>,
     /// The last text that was looked up: many columns hold the same one in every row.
     last: (String, Option<u32>),
-    /// The index of the empty text, which most columns hold mostly. It is never compared: the
-    /// `memcmp` of some processors takes a microsecond for ten comparisons of nothing.
+    /// The index of the empty text, which most columns hold mostly. It is never compared: by
+    /// measurement a `memcmp` of no bytes at an address of nothing is slow on some processors.
     empty: Option<u32>,
     /// Names from the program's text, by their address: it tells them without a look at the bytes.
     names: Vec<Option<Name>>,
@@ -225,7 +225,7 @@ impl Column for Symbols {
             return;
         }
         let width = match self.distinct {
-            ..=0x100 => 0,
+            0..=0x100 => 0,
             0x101..=0x1_0000 => 1,
             _ => 2,
         };

@@ -12,8 +12,6 @@ pub(crate) struct Databases {
 pub(crate) struct Share {
     /// Processor time of the inserts, views included, in microseconds.
     pub(crate) insert_us: f64,
-    /// Bytes received.
-    pub(crate) received: f64,
     /// Bytes of `activities` on disk, all indexes included.
     pub(crate) stored: f64,
 }
@@ -35,17 +33,13 @@ impl Databases {
     /// What the inserts into `database` have cost so far.
     pub(crate) fn share(&self, database: &str) -> Share {
         self.ask("SYSTEM FLUSH LOGS");
-        let of_inserts = |what: &str| {
-            self.number(&format!(
-                "SELECT sum({what}) FROM system.query_log WHERE type = 'QueryFinish' \
-                 AND query_kind = 'Insert' AND has(tables, '{database}.activities')"
-            ))
-        };
         let time =
             "ProfileEvents['UserTimeMicroseconds'] + ProfileEvents['SystemTimeMicroseconds']";
         Share {
-            insert_us: of_inserts(time),
-            received: of_inserts("ProfileEvents['NetworkReceiveBytes']"),
+            insert_us: self.number(&format!(
+                "SELECT sum({time}) FROM system.query_log WHERE type = 'QueryFinish' \
+                 AND query_kind = 'Insert' AND has(tables, '{database}.activities')"
+            )),
             stored: self.number(&format!(
                 "SELECT sum(bytes_on_disk) FROM system.parts \
                  WHERE active AND database = '{database}' AND table = 'activities'"

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tracing_activity::sink::{Batch, BoxFuture, Sink, SinkError};
 
 /// Passes everything on and notes on which thread it is called: the worker's.
-pub(crate) struct Metered<S> {
-    sink: S,
+pub(crate) struct Metered {
+    sink: Box<dyn Sink>,
     /// Whether the sink's own preparation is wanted.
     prepares: bool,
     thread: Arc<AtomicU32>,
@@ -18,13 +18,13 @@ pub(crate) struct Metered<S> {
 #[derive(Clone, Default)]
 pub(crate) struct WorkerTime(Arc<AtomicU32>);
 
-impl<S: Sink> Metered<S> {
-    pub(crate) fn new(sink: S, prepares: bool, time: &WorkerTime) -> Self {
+impl Metered {
+    pub(crate) fn new(sink: Box<dyn Sink>, prepares: bool, time: &WorkerTime) -> Self {
         Self { sink, prepares, thread: Arc::clone(&time.0) }
     }
 }
 
-impl<S: Sink> Sink for Metered<S> {
+impl Sink for Metered {
     fn name(&self) -> &'static str {
         self.sink.name()
     }

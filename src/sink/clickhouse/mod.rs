@@ -1,8 +1,8 @@
 //! [`ClickHouseSink`]: one insert a batch, over HTTP.
 //!
-//! The insert carries the batch's id as its deduplication token and is one block on the server, so
-//! it is stored whole or not at all, and once however often it is sent. `tables` creates and
-//! checks what it goes into; `failure` reads the server's errors.
+//! The insert carries the batch's id as its deduplication token and is one block in the format
+//! `Native`, so it is stored whole or not at all, and once however often it is sent. `tables`
+//! creates and checks what it goes into; `failure` reads the server's errors.
 //!
 //! What the client library does not do by itself: its timeouts are off until set, and a request
 //! that the server answers early fails with "channel closed" on the sending side, while the
