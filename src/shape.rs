@@ -124,7 +124,7 @@ fn steps(spans: &[ShapeSpan<'_>], children: &mut [u32], hashes: &[Hash]) -> Vec<
     let start = |index: u32| spans[index as usize].start;
     let end = |index: u32| start(index).saturating_add(spans[index as usize].duration);
     children.sort_by_key(|index| (start(*index), *index));
-    let mut steps: Vec<Step> = Vec::new();
+    let mut steps: Vec<Step> = Vec::with_capacity(children.len());
     let mut rest = &*children;
     while let Some(first) = rest.first() {
         // A group grows while the next sibling begins before all of the group have ended.
@@ -137,13 +137,16 @@ fn steps(spans: &[ShapeSpan<'_>], children: &mut [u32], hashes: &[Hash]) -> Vec<
         }
         let (group, later) = rest.split_at(size);
         rest = later;
-        let mut group: Vec<Hash> = group.iter().map(|index| hashes[*index as usize]).collect();
-        group.sort_unstable();
-        for hash in group {
-            match steps.last_mut() {
-                Some(last) if last.hash == hash => last.repeated = true,
-                _ => steps.push(Step { hash, repeated: false }),
-            }
+        let mut step = |hash: Hash| match steps.last_mut() {
+            Some(last) if last.hash == hash => last.repeated = true,
+            _ => steps.push(Step { hash, repeated: false }),
+        };
+        if let [alone] = group {
+            step(hashes[*alone as usize]);
+        } else {
+            let mut group: Vec<Hash> = group.iter().map(|it| hashes[*it as usize]).collect();
+            group.sort_unstable();
+            group.into_iter().for_each(step);
         }
     }
     steps
