@@ -22,7 +22,7 @@ enum Kind {
     #[error(transparent)]
     Database(#[from] SinkError),
     #[error(
-        "a tracing subscriber is installed already: call tracing_activity::init first, or add tracing_activity::layer to that subscriber"
+        "a tracing subscriber is installed already: call tracing_activity::init first, or add the layer of tracing_activity::builder().build() to that subscriber"
     )]
     Installed,
     #[error("cannot start the thread that delivers activities: {0}")]

@@ -4,6 +4,7 @@
 //! inside, other layers outside.
 
 use std::fmt;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,7 +178,11 @@ impl Builder {
 fn from_env() -> Result<Config, Error> {
     let config = Config::from_env()?;
     for name in config::env::unknown_variables() {
-        eprintln!("tracing-activity: {name} is not a variable of this crate; a typo?");
+        // Standard error may be closed: no reason to panic.
+        let _ = writeln!(
+            std::io::stderr(),
+            "tracing-activity: {name} is not a variable of this crate; a typo?"
+        );
     }
     Ok(config)
 }
@@ -190,11 +195,17 @@ fn sink_for(config: &Config) -> Result<Box<dyn Sink>, Error> {
 }
 
 #[cfg(feature = "clickhouse")]
-#[allow(clippy::unnecessary_wraps, reason = "without the feature it is an error")]
 fn clickhouse_sink(
     config: &Config,
     clickhouse: &config::ClickHouse,
 ) -> Result<Box<dyn Sink>, Error> {
+    if !cfg!(feature = "tls") && clickhouse.url.starts_with("https:") {
+        return Err(config::ConfigError::without_value(
+            "ACTIVITY_DB",
+            "this build has no TLS for https://; add the feature: tracing-activity = { features = [\"tls\"] }",
+        )
+        .into());
+    }
     Ok(Box::new(crate::sink::ClickHouseSink::new(clickhouse, config.pipeline.timeout)))
 }
 
@@ -256,6 +267,22 @@ impl Handle {
         self.running.as_ref().is_none_or(|running| running.worker.flush(deadline))
     }
 
+    /// Waits for the sink's first answer to whether it is ready - the database reached, the tables
+    /// there - at most for `deadline`. `None` when there is none yet.
+    ///
+    /// An error is not the end: activities wait in the queue, and the worker goes on trying. A
+    /// service that would rather not start without its database asks this after `init`.
+    ///
+    /// # Errors
+    /// What is wrong and how to mend it: a wrong password, a missing right, another schema.
+    ///
+    /// It blocks the thread: in async code, call it in `spawn_blocking`.
+    #[must_use]
+    pub fn prepared(&self, deadline: Duration) -> Option<Result<(), Error>> {
+        let Some(running) = &self.running else { return Some(Ok(())) };
+        running.worker.prepared(deadline).map(|answer| answer.map_err(Error::from))
+    }
+
     /// Switches capture on or off. Requests under way keep going.
     pub fn set_enabled(&self, enabled: bool) {
         if let Some(running) = &self.running {
@@ -270,6 +297,7 @@ impl Handle {
         running.shared.abandon_older_than(Duration::ZERO);
         let mut report = running.worker.shutdown(deadline.unwrap_or(running.shutdown_timeout));
         report.stats.outside = outside();
+        running.shared.close();
         report
     }
 }
@@ -301,6 +329,15 @@ impl ShutdownGuard {
     #[must_use]
     pub fn flush(&self, deadline: Duration) -> bool {
         self.handle.flush(deadline)
+    }
+
+    /// See [`Handle::prepared`].
+    ///
+    /// # Errors
+    /// What is wrong and how to mend it.
+    #[must_use]
+    pub fn prepared(&self, deadline: Duration) -> Option<Result<(), Error>> {
+        self.handle.prepared(deadline)
     }
 
     /// See [`Handle::set_enabled`].

@@ -14,6 +14,7 @@ pub mod model;
 pub mod pipeline;
 pub mod sampling;
 pub mod schema;
+pub mod shape;
 pub mod sink;
 
 mod capture;

@@ -75,6 +75,7 @@ fn main() {
     group(&mut criterion, "children_99", Shape::Children(99), &three);
     group(&mut criterion, "events_1000", Shape::Events(1000), &three);
     group(&mut criterion, "polls_10", Shape::Polls, &three);
+    group(&mut criterion, "threads_4", Shape::Threads(4), &three);
     group(&mut criterion, "root_only_children_99", Shape::Children(99), &[Floor, RootOnly]);
     for children in [1, 10, 100, 1000] {
         let name = format!("scale_{children}");

@@ -47,6 +47,15 @@ pub(super) struct EventRec {
     pub(super) time: u64,
 }
 
+/// Where an event happens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventPlace {
+    /// Index of the nearest recorded span.
+    pub(super) span: u32,
+    /// The span it happens in is the root, and not one below it that is left out.
+    pub(super) in_root: bool,
+}
+
 /// What is known of an activity when it is sealed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sealed {
@@ -224,37 +233,36 @@ impl Buffer {
         room
     }
 
-    /// An event. `record` writes its fields; the signals in them count when the callsite tells
-    /// the status.
+    /// An event in the span at `place`. Its status is the request's when its framework tells it in
+    /// the root span itself: a client's event, inside of a span of its own, tells another's.
     pub(super) fn event(
         &mut self,
         callsite: &'static Callsite,
         recorded: bool,
-        span: u32,
+        place: EventPlace,
         now: u64,
         record: impl FnOnce(&mut Recorder<'_>),
     ) {
         self.signals.error_event |= callsite.is_error;
+        let tells_status = callsite.tells_status && place.in_root;
         let kept = recorded && self.has_room_for_event(callsite);
-        if !kept && !callsite.tells_status {
+        if !kept && !tells_status {
             return;
         }
-        let limits = self.limits;
+        // Where only the status matters, the fields go to a list that is dropped.
+        let mut dropped = Fields::default();
+        let owner = EVENT | self.events.len() as u32;
         if kept {
-            let owner = EVENT | self.events.len() as u32;
-            self.events.push(EventRec { callsite, span, time: now });
-            record(&mut self.recorder(owner, callsite, &limits, callsite.tells_status));
-        } else {
-            // Only the status matters: the fields go to a list that is dropped.
-            let mut fields = Fields::default();
-            record(&mut Recorder {
-                fields: &mut fields,
-                owner: 0,
-                limits: &limits,
-                callsite,
-                signals: Some(&mut self.signals),
-            });
+            self.events.push(EventRec { callsite, span: place.span, time: now });
         }
+        record(&mut Recorder {
+            fields: if kept { &mut self.fields } else { &mut dropped },
+            owner,
+            limits: &self.limits,
+            callsite,
+            signals: tells_status.then_some(&mut self.signals),
+            own: true,
+        });
     }
 
     /// An event whose fields are recorded already.
@@ -294,23 +302,8 @@ impl Buffer {
             owner: index,
             limits: &self.limits,
             callsite: span.callsite,
-            signals: (index == 0).then_some(&mut self.signals),
+            signals: (index == 0 || span.callsite.annotates).then_some(&mut self.signals),
+            own: index == 0,
         });
-    }
-
-    fn recorder<'a>(
-        &'a mut self,
-        owner: u32,
-        callsite: &'static Callsite,
-        limits: &'a FieldLimits,
-        with_signals: bool,
-    ) -> Recorder<'a> {
-        Recorder {
-            fields: &mut self.fields,
-            owner,
-            limits,
-            callsite,
-            signals: with_signals.then_some(&mut self.signals),
-        }
     }
 }

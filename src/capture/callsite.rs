@@ -33,6 +33,10 @@ pub(super) enum Signal {
     OtelStatus,
     OtelKind,
     TraceId,
+    /// `activity.outcome`: what the application says of the outcome, on whatever span.
+    SaidOutcome,
+    /// `activity.error` or `activity.error_kind`, likewise.
+    SaidError,
     /// A failure classification, as tower-http's event `response failed` carries.
     Failure,
 }
@@ -64,6 +68,10 @@ impl Callsite {
         self.signals.get(field).copied().unwrap_or(Signal::None)
     }
 
+    pub(super) fn field_names(&self) -> &[&'static str] {
+        &self.names
+    }
+
     pub(super) fn field_name(&self, field: usize) -> &'static str {
         self.names.get(field).copied().unwrap_or_default()
     }
@@ -93,6 +101,8 @@ impl Callsite {
                 "otel.kind" => Signal::OtelKind,
                 "trace_id" if mark != Mark::Plain => Signal::TraceId,
                 "classification" if tells_status => Signal::Failure,
+                "activity.outcome" => Signal::SaidOutcome,
+                "activity.error" | "activity.error_kind" => Signal::SaidError,
                 _ => Signal::None,
             })
             .collect();

@@ -77,7 +77,8 @@ impl CurrentActivity {
                 buffer.patch.merge(patch, &limits);
             }
         });
-        if let Some(patch) = patch {
+        if let Some(mut patch) = patch {
+            patch.limit(&self.root.shared().limits);
             self.root.send(Op::Patch(Box::new(patch)));
         }
     }
@@ -86,5 +87,8 @@ impl CurrentActivity {
     /// and left out.
     pub fn finish(self) {
         self.root.finish(self.root.shared().now(), End::Finished);
+        // If this thread holds the buffer, it is sealed here and now.
+        let key = Arc::as_ptr(&self.root) as usize;
+        with_thread(|thread| thread.active(key).map(|_| ()));
     }
 }

@@ -43,6 +43,13 @@ impl FieldRecord {
     }
 }
 
+/// Bytes of a formatted status, outcome or error that are looked at.
+const SIGNAL_BYTES: usize = 1024;
+
+/// Fields and bytes that the root may have beyond the caps: they become columns, and come last.
+const ROOT_FIELDS: usize = 64;
+const ROOT_BYTES: usize = 16 << 10;
+
 /// How much may be recorded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FieldLimits {
@@ -113,16 +120,29 @@ impl Fields {
 
     #[inline]
     fn push(&mut self, owner: u32, field: u16, tag: Tag, payload: u64, limits: &FieldLimits) {
-        if self.records.len() < limits.fields {
-            self.records.push(FieldRecord { owner, field, tag, payload });
-        } else {
+        let record = FieldRecord { owner, field, tag, payload };
+        let len = self.records.len();
+        if len >= limits.fields && !(owner == 0 && len < limits.fields.saturating_add(ROOT_FIELDS))
+        {
             self.truncated = true;
+        } else if len < self.records.capacity() {
+            self.records.push(record);
+        } else {
+            self.push_grown(record);
         }
     }
 
-    /// Bytes that one more value may take.
-    fn room(&self, limits: &FieldLimits) -> usize {
-        limits.field_bytes.min(limits.row_bytes.saturating_sub(self.text.len()))
+    #[cold]
+    #[inline(never)]
+    fn push_grown(&mut self, record: FieldRecord) {
+        self.records.push(record);
+    }
+
+    /// Bytes that one more value of this owner may take.
+    fn room(&self, owner: u32, limits: &FieldLimits) -> usize {
+        let reserve = if owner == 0 { ROOT_BYTES } else { 0 };
+        let row_bytes = limits.row_bytes.saturating_add(reserve);
+        limits.field_bytes.min(row_bytes.saturating_sub(self.text.len()))
     }
 
     #[inline]
@@ -131,16 +151,16 @@ impl Fields {
         if text.len() <= limits.field_bytes && start + text.len() <= limits.row_bytes {
             self.text.push_str(text);
         } else {
-            self.push_cut(text, limits);
+            self.push_cut(owner, text, limits);
         }
         self.push_range(owner, field, start, limits);
     }
 
     #[cold]
-    fn push_cut(&mut self, text: &str, limits: &FieldLimits) {
-        let room = self.room(limits);
+    fn push_cut(&mut self, owner: u32, text: &str, limits: &FieldLimits) {
+        let room = self.room(owner, limits);
+        self.truncated |= text.len() > room;
         self.text.push_str(&text[..text.floor_char_boundary(room)]);
-        self.truncated = true;
     }
 
     #[inline]
@@ -158,7 +178,7 @@ impl Fields {
         limits: &FieldLimits,
     ) {
         let start = self.text.len();
-        let end = start + self.room(limits);
+        let end = start + self.room(owner, limits);
         let mut writer = Bounded { text: &mut self.text, end, full: false };
         match catch_unwind(AssertUnwindSafe(|| writer.write_fmt(value))) {
             Ok(_) => self.truncated |= writer.full,
@@ -184,13 +204,14 @@ struct Bounded<'a> {
 impl fmt::Write for Bounded<'_> {
     fn write_str(&mut self, part: &str) -> fmt::Result {
         let room = self.end.saturating_sub(self.text.len());
-        let cut = part.floor_char_boundary(room.min(part.len()));
-        self.text.push_str(&part[..cut]);
-        if cut < part.len() {
-            self.full = true;
-            return Err(fmt::Error);
+        if part.len() <= room {
+            self.text.push_str(part);
+            return Ok(());
         }
-        Ok(())
+        let cut = part.floor_char_boundary(room);
+        self.text.push_str(&part[..cut]);
+        self.full = true;
+        Err(fmt::Error)
     }
 }
 
@@ -200,24 +221,34 @@ pub(super) struct Recorder<'a> {
     pub(super) owner: u32,
     pub(super) limits: &'a FieldLimits,
     pub(super) callsite: &'static Callsite,
-    /// Where signals go; `None` for spans whose status is not the request's.
+    /// Where signals go; `None` where there can be none.
     pub(super) signals: Option<&'a mut Signals>,
+    /// Whether the status, too, is the request's: on its root, and in its framework's event. Of
+    /// other spans only reserved fields count.
+    pub(super) own: bool,
 }
 
 impl Recorder<'_> {
-    #[inline]
+    #[inline(never)]
     fn number(&mut self, field: &Field, value: i64) {
         let Some(signals) = self.signals.as_deref_mut() else { return };
         match self.callsite.signal(field.index()) {
+            _ if !self.own => {}
             Signal::Status(rank) => signals.set_status(rank, u16::try_from(value).ok()),
             Signal::GrpcStatus => signals.set_grpc(u16::try_from(value).ok()),
             _ => {}
         }
     }
 
-    fn text(signal: Signal, signals: &mut Signals, text: &str) {
+    #[inline(never)]
+    fn named(&mut self, field: &Field, text: &str) {
+        let signal = self.callsite.signal(field.index());
+        let Some(signals) = self.signals.as_deref_mut() else { return };
         match signal {
+            Signal::SaidOutcome => signals.said = text.parse().ok().or(signals.said),
+            Signal::SaidError => signals.said_error = true,
             Signal::None => {}
+            _ if !self.own => {}
             Signal::Status(rank) => signals.set_status(rank, leading_number(text)),
             Signal::GrpcStatus => signals.set_grpc(leading_number(text)),
             Signal::OtelStatus => signals.otel_error = text.eq_ignore_ascii_case("error"),
@@ -228,13 +259,17 @@ impl Recorder<'_> {
     }
 
     fn format(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        self.fields.push_format(self.owner, index(field), value, self.limits);
-        if let Some(signals) = self.signals.as_deref_mut()
-            && let Some(record) = self.fields.records.last()
-            && let Some(text) = self.fields.text_of(record)
-        {
-            Self::text(self.callsite.signal(field.index()), signals, text);
+        if self.signals.is_none() || self.callsite.signal(field.index()) == Signal::None {
+            self.fields.push_format(self.owner, index(field), value, self.limits);
+            return;
         }
+        // Formatted apart: the caps of the row must not hide what it says.
+        let apart = FieldLimits { fields: 1, field_bytes: SIGNAL_BYTES, row_bytes: SIGNAL_BYTES };
+        let mut fields = Fields::default();
+        fields.push_format(self.owner, index(field), value, &apart);
+        self.fields.panicked |= fields.panicked;
+        self.named(field, &fields.text);
+        self.fields.push_text(self.owner, index(field), &fields.text, self.limits);
     }
 }
 
@@ -252,14 +287,19 @@ fn index(field: &Field) -> u16 {
 impl Visit for Recorder<'_> {
     #[inline]
     fn record_i64(&mut self, field: &Field, value: i64) {
+        // Signals first: the push is then the last thing to do, and nothing is kept across it.
+        if self.signals.is_some() {
+            self.number(field, value);
+        }
         self.fields.push(self.owner, index(field), Tag::I64, value.cast_unsigned(), self.limits);
-        self.number(field, value);
     }
 
     #[inline]
     fn record_u64(&mut self, field: &Field, value: u64) {
+        if self.signals.is_some() {
+            self.number(field, i64::try_from(value).unwrap_or(-1));
+        }
         self.fields.push(self.owner, index(field), Tag::U64, value, self.limits);
-        self.number(field, i64::try_from(value).unwrap_or(-1));
     }
 
     #[inline]
@@ -274,10 +314,10 @@ impl Visit for Recorder<'_> {
 
     #[inline]
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.fields.push_text(self.owner, index(field), value, self.limits);
-        if let Some(signals) = self.signals.as_deref_mut() {
-            Self::text(self.callsite.signal(field.index()), signals, value);
+        if self.signals.is_some() {
+            self.named(field, value);
         }
+        self.fields.push_text(self.owner, index(field), value, self.limits);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {

@@ -7,21 +7,18 @@ use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::{Event, Interest, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::{LookupSpan, Registry, SpanRef};
+use tracing_subscriber::registry::{LookupSpan, Registry};
 
-use super::buffer::Buffer;
-use super::callsite::{Mark, Role};
-use super::fields::{Fields, Recorder};
-use super::outcome::Signals;
+use super::buffer::EventPlace;
+use super::callsite::Role;
 use super::panics;
-use super::root::{Op, Root, RootCell};
+use super::registry::{
+    ask_for_span, begin_root, close_other, enter_other, event_elsewhere, exit_root, find_root,
+    record_elsewhere,
+};
+use super::root::{Op, Root};
 use super::shared::Shared;
-use super::thread::{Active, Current, Place, ThreadState, UNKNOWN, with_thread};
-use crate::config::Roots;
-
-/// Ancestors looked at from a span towards its root. A guard held across an await can nest spans
-/// without bound.
-const MAX_WALK: usize = 128;
+use super::thread::{Active, Current, ThreadState, UNKNOWN, with_thread};
 
 /// The layer that turns requests into activities.
 ///
@@ -62,6 +59,12 @@ impl ActivityLayer {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn new_role(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
+    Role::new(metadata, &shared.config, shared.traces)
+}
+
 /// Runs a callback so that no panic of ours reaches the application. Apart from the question
 /// whether to run it at all, whose answer is no for most spans of many programs.
 #[inline(never)]
@@ -74,7 +77,7 @@ fn caught(shared: &Arc<Shared>, f: impl FnOnce(&Arc<Shared>)) {
 }
 
 /// The role of a callsite, from this thread's cache where the state is free.
-fn role_in(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
+pub(super) fn role_in(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
     let cached = with_thread(|thread| role_of(thread, shared, metadata));
     cached.unwrap_or_else(|| Role::new(metadata, &shared.config, shared.traces))
 }
@@ -85,8 +88,7 @@ fn role_of(
     shared: &Shared,
     metadata: &'static Metadata<'static>,
 ) -> Role {
-    let make = || Role::new(metadata, &shared.config, shared.traces);
-    thread.roles.get(metadata, shared.layer, make)
+    thread.roles.get(metadata, shared.layer, || new_role(shared, metadata))
 }
 
 impl<S> Layer<S> for ActivityLayer
@@ -216,74 +218,6 @@ fn place_span(
     Placed::Done
 }
 
-/// Finds a new span's activity through the registry.
-#[cold]
-fn ask_for_span<S>(
-    shared: &Arc<Shared>,
-    attributes: &Attributes<'_>,
-    id: &Id,
-    role: Role,
-    ctx: &Context<'_, S>,
-) where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    if !role.recorded && !role.root {
-        return;
-    }
-    let Some(parent) = ctx.span(id).and_then(|span| span.parent()) else {
-        return begin_root(shared, attributes, id, role, ctx);
-    };
-    let Some(root) = find_root(shared, &parent) else {
-        return begin_root(shared, attributes, id, role, ctx);
-    };
-    if !role.recorded {
-        return;
-    }
-    let (id, callsite, time) = (id.into_u64(), role.callsite, shared.now());
-    if let Some(mut buffer) = root.borrow() {
-        let parent = nearest(&buffer, &parent);
-        if let Some(index) = buffer.begin_span(id, callsite, parent, time) {
-            buffer.record(index, |recorder| attributes.record(recorder));
-        }
-    } else {
-        let (fields, _) = detached(shared, role, |recorder| attributes.record(recorder));
-        root.send(Op::Begin { id, callsite, ancestors: ancestors(&parent), time, fields });
-    }
-}
-
-/// Begins an activity, if this span outside of any is a request.
-fn begin_root<S>(
-    shared: &Arc<Shared>,
-    attributes: &Attributes<'_>,
-    id: &Id,
-    role: Role,
-    ctx: &Context<'_, S>,
-) where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    if !role.root || !shared.is_enabled() {
-        return;
-    }
-    let Some(span) = ctx.span(id) else { return };
-    let any_parentless = shared.config.roots == Roots::All && span.parent().is_none();
-    if role.callsite.mark == Mark::Plain && !any_parentless {
-        return;
-    }
-    let mut buffer = shared.buffer();
-    buffer.begin_span(id.into_u64(), role.callsite, 0, shared.now());
-    buffer.record(0, |recorder| attributes.record(recorder));
-    let serves = buffer.signals.serves(role.callsite.mark) || any_parentless;
-    let mut extensions = span.extensions_mut();
-    // A second activity layer in one registry has no business here.
-    let taken = extensions.get_mut::<RootCell>().is_some();
-    if !serves || taken || !shared.admit() {
-        return shared.recycle(buffer);
-    }
-    let root = Root::new(role.callsite, id.into_u64(), buffer);
-    shared.remember_root(id.into_u64());
-    extensions.insert(RootCell(root));
-}
-
 fn record<S>(shared: &Arc<Shared>, id: &Id, values: &Record<'_>, ctx: &Context<'_, S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -294,24 +228,8 @@ where
         buffer.record(index, |recorder| values.record(recorder));
         true
     });
-    if done == Some(true) {
-        return;
-    }
-    let Some(span) = ctx.span(id) else { return };
-    let Some(root) = root_of(shared, &span).or_else(|| {
-        let role = role_in(shared, span.metadata());
-        if role.recorded { find_root(shared, &span) } else { None }
-    }) else {
-        return;
-    };
-    if let Some(mut buffer) = root.borrow() {
-        if let Some(index) = buffer.find(id.into_u64()) {
-            buffer.record(index, |recorder| values.record(recorder));
-        }
-    } else {
-        let role = role_in(shared, span.metadata());
-        let (fields, signals) = detached(shared, role, |recorder| values.record(recorder));
-        root.send(Op::Record { id: id.into_u64(), fields, signals });
+    if done != Some(true) {
+        record_elsewhere(shared, id, values, ctx);
     }
 }
 
@@ -329,21 +247,7 @@ where
     if !is_relevant(event, role) {
         return;
     }
-    let parent = match event.parent() {
-        Some(parent) => ctx.span(parent),
-        None => ctx.lookup_current(),
-    };
-    let Some(parent) = parent else { return };
-    let Some(root) = find_root(shared, &parent) else { return };
-    let (callsite, recorded, time) = (role.callsite, role.recorded, shared.now());
-    if let Some(mut buffer) = root.borrow() {
-        let span = nearest(&buffer, &parent);
-        buffer.event(callsite, recorded, span, time, |recorder| event.record(recorder));
-    } else {
-        let (fields, signals) = detached(shared, role, |recorder| event.record(recorder));
-        let ancestors = ancestors(&parent);
-        root.send(Op::Event { callsite, recorded, ancestors, time, fields, signals });
-    }
+    event_elsewhere(shared, event, role, ctx);
 }
 
 fn is_relevant(event: &Event<'_>, role: Role) -> bool {
@@ -375,7 +279,8 @@ fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, rol
     match thread.active(place.key) {
         Some(Active { buffer: Some(buffer), .. }) if place.index != UNKNOWN => {
             let now = shared.now();
-            buffer.event(role.callsite, role.recorded, place.index, now, |recorder| {
+            let place = EventPlace { span: place.index, in_root: place.own && place.index == 0 };
+            buffer.event(role.callsite, role.recorded, place, now, |recorder| {
                 event.record(recorder);
             });
             Placed::Done
@@ -389,49 +294,9 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let raw = id.into_u64();
-    with_thread(|thread| {
-        if thread.enter(shared.layer, raw) {
-            return;
-        }
-        let place = ctx.span(id).and_then(|span| place_entered(thread, shared, &span));
-        thread.push(shared.layer, raw, place);
-    });
-}
-
-/// The place of a span that is not of the activity this thread is in. Its own activity becomes this
-/// thread's.
-fn place_entered<S>(
-    thread: &mut ThreadState,
-    shared: &Shared,
-    span: &SpanRef<'_, S>,
-) -> Option<Place>
-where
-    S: for<'span> LookupSpan<'span>,
-{
-    let id = span.id().into_u64();
-    let root = if let Some(root) = root_of(shared, span) {
-        root
-    } else {
-        let outer = span.parent()?.id().into_u64();
-        let known = thread.place_of(shared.layer, id);
-        // A span that is left out, inside of one that this thread is in.
-        let inherited =
-            || thread.entered(shared.layer, outer).map(|place| Place { own: false, ..place });
-        if let Some(place) = known.or_else(inherited) {
-            return Some(place);
-        }
-        find_root(shared, span)?
-    };
-    let key = Arc::as_ptr(&root) as usize;
-    let active = thread.attach(root);
-    let Some(buffer) = &mut active.buffer else {
-        return Some(Place { key, index: UNKNOWN, own: true });
-    };
-    // Operations of other threads may have begun this very span.
-    active.root.catch_up(buffer);
-    let own = buffer.find(id);
-    let index = own.unwrap_or_else(|| nearest(buffer, span));
-    Some(Place { key, index, own: own.is_some() })
+    if with_thread(|thread| thread.enter(shared.layer, raw)) == Some(false) {
+        enter_other(shared, id, ctx);
+    }
 }
 
 fn exit<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)
@@ -440,15 +305,13 @@ where
 {
     let raw = id.into_u64();
     if !shared.traces {
-        if let Some(root) = ctx.span(id).and_then(|span| root_of(shared, &span)) {
-            root.send(Op::Exit { id: raw, time: shared.now(), panic: panics::current() });
-        }
-        return;
+        return exit_root(shared, id, ctx);
     }
     let left = with_thread(|thread| {
         let place = thread.pop(shared.layer, raw)?;
         let position = thread.position(place.key)?;
         let active = &mut thread.actives[position];
+        active.catch_up();
         if place.own {
             let (time, panic) = (shared.now(), panics::current());
             match &mut active.buffer {
@@ -468,84 +331,14 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let raw = id.into_u64();
-    let done = with_thread(|thread| {
-        let Some((active, index)) = thread.find(shared.layer, raw) else { return false };
-        let Some(buffer) = &mut active.buffer else { return false };
-        if index == 0 {
-            return false;
+    let done = with_thread(|thread| match thread.find(shared.layer, raw) {
+        Some((Active { buffer: Some(buffer), .. }, index)) if index != 0 => {
+            buffer.close(index, || shared.now());
+            true
         }
-        // Spans begun elsewhere below this one must find it before it closes.
-        active.root.catch_up(buffer);
-        buffer.close(index, || shared.now());
-        true
+        _ => false,
     });
-    if done == Some(true) {
-        return;
+    if done != Some(true) {
+        close_other(shared, id, ctx);
     }
-    let Some(span) = ctx.span(id) else { return };
-    let cell = span.extensions_mut().remove::<RootCell>();
-    if let Some(RootCell(root)) = cell {
-        shared.forget_root(id.into_u64());
-        root.close();
-    } else if role_in(shared, span.metadata()).recorded
-        && let Some(root) = find_root(shared, &span)
-    {
-        root.send(Op::Close { id: id.into_u64(), time: shared.now() });
-    }
-}
-
-/// The activity whose root `span` itself is.
-fn root_of<S>(shared: &Shared, span: &SpanRef<'_, S>) -> Option<Arc<Root>>
-where
-    S: for<'span> LookupSpan<'span>,
-{
-    let extensions = span.extensions();
-    let RootCell(root) = extensions.get::<RootCell>()?;
-    (root.layer() == shared.layer).then(|| Arc::clone(root))
-}
-
-/// Walks from `span` to the root of its activity.
-fn find_root<S>(shared: &Shared, span: &SpanRef<'_, S>) -> Option<Arc<Root>>
-where
-    S: for<'span> LookupSpan<'span>,
-{
-    if let Some(root) = root_of(shared, span) {
-        return Some(root);
-    }
-    span.scope().skip(1).take(MAX_WALK).find_map(|span| root_of(shared, &span))
-}
-
-/// The index of the nearest recorded span from `span` towards the root.
-fn nearest<S>(buffer: &Buffer, span: &SpanRef<'_, S>) -> u32
-where
-    S: for<'span> LookupSpan<'span>,
-{
-    let mut scope = span.scope().take(MAX_WALK);
-    scope.find_map(|span| buffer.find(span.id().into_u64())).unwrap_or(0)
-}
-
-/// The ids from `span` towards the root.
-fn ancestors<S>(span: &SpanRef<'_, S>) -> Vec<u64>
-where
-    S: for<'span> LookupSpan<'span>,
-{
-    span.scope().take(MAX_WALK).map(|span| span.id().into_u64()).collect()
-}
-
-/// Records fields into lists of their own, to be merged later.
-fn detached(
-    shared: &Shared,
-    role: Role,
-    record: impl FnOnce(&mut Recorder<'_>),
-) -> (Fields, Signals) {
-    let (mut fields, mut signals) = (Fields::default(), Signals::default());
-    let is_event = role.callsite.metadata.is_event();
-    record(&mut Recorder {
-        fields: &mut fields,
-        owner: 0,
-        limits: &shared.limits,
-        callsite: role.callsite,
-        signals: (!is_event || role.callsite.tells_status).then_some(&mut signals),
-    });
-    (fields, signals)
 }

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use super::buffer::{Buffer, Sealed};
 use super::fields::{EVENT, FieldRecord};
+use super::fingerprint::fingerprint;
 use super::patch::ActivityPatch;
 use super::trace::trace;
 use super::url::{path_of, scrubbed};
@@ -55,6 +56,7 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
         site_version: shared.site_version,
         site_revision: shared.site_revision.clone(),
         remote_trace_id: buffer.signals.remote_trace,
+        trace_hash: fingerprint(buffer),
         incomplete: verdict.incomplete || buffer.fields.panicked || buffer.patch.incomplete,
         dropped_spans: buffer.dropped_spans,
         ..Activity::default()
@@ -187,7 +189,7 @@ fn method(text: &str) -> String {
 }
 
 /// The network of an address, with or without a port: IPv4 to /24, IPv6 to /48.
-fn ip(text: &str) -> Option<Ipv6Addr> {
+pub(super) fn ip(text: &str) -> Option<Ipv6Addr> {
     let text = text.trim();
     let address = text
         .parse::<IpAddr>()
@@ -260,8 +262,11 @@ fn apply(
     max_data: usize,
     activity: &mut Activity,
 ) -> bool {
-    let unlimited =
-        super::fields::FieldLimits { fields: usize::MAX, field_bytes: usize::MAX, row_bytes: 0 };
+    let unlimited = super::fields::FieldLimits {
+        fields: usize::MAX,
+        field_bytes: usize::MAX,
+        row_bytes: usize::MAX,
+    };
     if patch.touched {
         annotated.merge(patch.clone(), &unlimited);
     }
@@ -392,4 +397,17 @@ fn fallbacks(buffer: &Buffer, activity: &mut Activity) {
             (method, route) => [method, " ", route].concat(),
         };
     }
+}
+
+/// By span, the class of the error that arose in it: empty when none did.
+pub(super) fn span_errors(buffer: &Buffer) -> Vec<&'static str> {
+    let panicked = |panicked: bool| if panicked { "panic" } else { "" };
+    let mut errors: Vec<_> = buffer.spans.iter().map(|span| panicked(span.panicked)).collect();
+    for event in buffer.events.iter().filter(|event| event.callsite.is_error) {
+        match errors.get_mut(event.span as usize) {
+            Some(error) if error.is_empty() => *error = "error",
+            _ => {}
+        }
+    }
+    errors
 }

@@ -37,6 +37,10 @@ pub(super) struct Signals {
     pub(super) panicked: bool,
     pub(super) kind: Kind,
     pub(super) remote_trace: Option<TraceId>,
+    /// What a reserved field says of the outcome.
+    pub(super) said: Option<Outcome>,
+    /// A reserved field tells an error.
+    pub(super) said_error: bool,
 }
 
 /// How the activity came to its end.
@@ -85,8 +89,15 @@ impl Signals {
         };
     }
 
+    /// Takes over what the application said by reserved fields, on whatever span.
+    pub(super) fn merge_said(&mut self, other: &Signals) {
+        self.said = other.said.or(self.said);
+        self.said_error |= other.said_error;
+    }
+
     /// Takes over what another operation told.
     pub(super) fn merge(&mut self, other: &Signals) {
+        self.merge_said(other);
         if other.status != 0 {
             self.set_status(other.rank, Some(other.status));
         }

@@ -47,7 +47,17 @@ pub(super) struct Panic {
 /// The panic that this thread is unwinding by.
 #[inline]
 pub(super) fn current() -> Option<Panic> {
-    std::thread::panicking().then(|| Panic {
-        message: MESSAGE.try_with(|last| last.try_borrow_mut().ok()?.take()).ok().flatten(),
-    })
+    if std::thread::panicking() { Some(taken()) } else { None }
+}
+
+/// Forgets the message of a panic that was caught before this request.
+pub(super) fn forget() {
+    let _ = MESSAGE.try_with(|last| last.try_borrow_mut().map(|mut last| last.take()));
+}
+
+#[cold]
+#[inline(never)]
+fn taken() -> Panic {
+    let message = MESSAGE.try_with(|last| last.try_borrow_mut().ok()?.take());
+    Panic { message: message.ok().flatten() }
 }

@@ -34,7 +34,9 @@ pub struct ActivityPatch {
     pub(super) app: Option<(String, String)>,
     pub(super) truncated: bool,
     pub(super) incomplete: bool,
-    /// Something was merged into it.
+    /// Bytes of data merged into it.
+    pub(super) data_bytes: usize,
+    /// Something is in it.
     pub(super) touched: bool,
 }
 
@@ -73,8 +75,9 @@ impl ActivityPatch {
         self
     }
 
-    /// What went wrong: columns `error_kind` and `error`. Without a response status that says
-    /// otherwise the request counts as a server fault.
+    /// What went wrong: columns `error_kind` and `error`. A request that ends without a status by
+    /// nature - a consumed message, a job - then counts as a server fault; where the status does not
+    /// tell whose fault it was, say it with [`outcome`](Self::outcome).
     #[must_use]
     pub fn error(mut self, kind: impl Into<String>, message: impl Display) -> Self {
         self.error = Some((kind.into(), message.to_string()));
@@ -124,16 +127,22 @@ impl ActivityPatch {
         self.incomplete |= newer.incomplete;
         for (key, value) in newer.data {
             let known = self.data.iter().any(|(known, _)| *known == key);
-            if !known && self.data.len() >= limits.fields {
+            let bytes = key.len() + json_bytes(&value);
+            if !known && self.data.len() >= limits.fields
+                || self.data_bytes.saturating_add(bytes) > limits.row_bytes
+            {
                 self.truncated = true;
                 continue;
             }
+            // Values that are replaced count on: the bound is on what is merged in all.
+            self.data_bytes += bytes;
             set(&mut self.data, key, value);
         }
     }
 
     /// Cuts every text to the cap of a field.
-    fn limit(&mut self, limits: &FieldLimits) {
+    pub(super) fn limit(&mut self, limits: &FieldLimits) {
+        self.touched = true;
         let truncated = &mut self.truncated;
         let texts = [&mut self.title, &mut self.event, &mut self.user, &mut self.session];
         let pairs = [&mut self.object, &mut self.error, &mut self.app];

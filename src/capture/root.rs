@@ -6,8 +6,8 @@
 //! Operations carry finished values: no code of the application runs under the lock.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::buffer::{Buffer, Sealed};
@@ -17,6 +17,7 @@ use super::outcome::{End, Signals};
 use super::panics::Panic;
 use super::patch::ActivityPatch;
 use super::shared::Shared;
+use super::sync::{AtomicBool, Mutex, MutexGuard};
 use crate::model::ActivityId;
 
 /// What the registry keeps for the root span.
@@ -33,6 +34,7 @@ pub(super) enum Op {
         ancestors: Vec<u64>,
         time: u64,
         fields: Fields,
+        signals: Signals,
     },
     Record {
         id: u64,
@@ -59,53 +61,64 @@ pub(super) enum Op {
     Patch(Box<ActivityPatch>),
 }
 
-/// A running request.
+/// A running request. When it is over and nobody holds it any more, the same [`Root`] serves
+/// another.
 #[derive(Debug)]
 pub(crate) struct Root {
     shared: Arc<Shared>,
-    callsite: &'static Callsite,
-    span_id: u64,
-    id: ActivityId,
-    started: u64,
-    slot: AtomicUsize,
-    /// Operations wait for the holder of the buffer.
+    /// Operations or the end wait for the holder of the buffer.
     pending: AtomicBool,
     home: Mutex<Home>,
 }
 
 #[derive(Debug)]
 struct Home {
+    /// What is being recorded; `None` before the first request.
+    request: Option<Request>,
     /// The buffer, unless a thread holds it.
     buffer: Option<Box<Buffer>>,
     ops: Vec<Op>,
+    /// Memory of the fields and patches among them.
+    op_bytes: usize,
+    /// One was left out.
+    overflowed: bool,
     /// When and how the request ended, where a thread still holds the buffer.
     end: Option<(u64, End)>,
     sealed: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    callsite: &'static Callsite,
+    id: ActivityId,
+    started: u64,
+}
+
 impl Root {
-    pub(super) fn new(callsite: &'static Callsite, span_id: u64, buffer: Box<Buffer>) -> Arc<Self> {
-        let root = Arc::new(Self {
-            shared: Arc::clone(&buffer.shared),
-            callsite,
-            span_id,
-            id: buffer.id,
-            started: buffer.spans[0].start,
-            slot: AtomicUsize::new(usize::MAX),
-            pending: AtomicBool::new(false),
-            home: Mutex::new(Home {
-                buffer: Some(buffer),
-                ops: Vec::new(),
-                end: None,
-                sealed: false,
-            }),
-        });
-        root.slot.store(root.shared.enlist(&root), Ordering::Relaxed);
-        root
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let home = Home {
+            request: None,
+            buffer: None,
+            ops: Vec::new(),
+            op_bytes: 0,
+            overflowed: false,
+            end: None,
+            sealed: true,
+        };
+        Self { shared, pending: AtomicBool::new(false), home: Mutex::new(home) }
     }
 
-    pub(super) fn span_id(&self) -> u64 {
-        self.span_id
+    /// Takes a request that begins.
+    pub(super) fn begin(&self, callsite: &'static Callsite, buffer: Box<Buffer>) {
+        let mut home = self.home();
+        let (id, started) = (buffer.id, buffer.spans[0].start);
+        home.request = Some(Request { callsite, id, started });
+        home.buffer = Some(buffer);
+        home.ops.clear();
+        (home.op_bytes, home.overflowed) = (0, false);
+        home.end = None;
+        home.sealed = false;
+        self.pending.store(false, Ordering::Release);
     }
 
     pub(super) fn layer(&self) -> u32 {
@@ -113,11 +126,7 @@ impl Root {
     }
 
     pub(super) fn id(&self) -> ActivityId {
-        self.id
-    }
-
-    pub(super) fn started(&self) -> u64 {
-        self.started
+        self.home().request.map_or_else(ActivityId::default, |request| request.id)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -130,8 +139,7 @@ impl Root {
 
     /// The buffer for a moment, unless someone holds it or the activity is over.
     pub(super) fn borrow(&self) -> Option<Borrowed<'_>> {
-        let mut buffer = self.check_out()?;
-        self.catch_up(&mut buffer);
+        let buffer = self.check_out()?;
         Some(Borrowed { root: self, buffer: Some(buffer) })
     }
 
@@ -140,43 +148,52 @@ impl Root {
         self.home().buffer.take()
     }
 
-    /// Applies to a buffer in hand what happened elsewhere meanwhile.
+    /// Applies to a buffer in hand what happened elsewhere meanwhile. If that ended the request,
+    /// the buffer is sealed and no longer in hand.
     #[inline]
-    pub(super) fn catch_up(&self, buffer: &mut Buffer) {
+    pub(super) fn catch_up(&self, held: &mut Option<Box<Buffer>>) {
         if self.pending.load(Ordering::Acquire) {
-            self.apply_pending(buffer);
+            self.catch_up_now(held);
         }
     }
 
     #[cold]
-    fn apply_pending(&self, buffer: &mut Buffer) {
-        self.pending.store(false, Ordering::Release);
-        let ops = std::mem::take(&mut self.home().ops);
-        for op in ops {
-            buffer.apply(op);
+    fn catch_up_now(&self, held: &mut Option<Box<Buffer>>) {
+        if let Some(buffer) = held.take() {
+            *held = self.settle(buffer).map(|(_, buffer)| buffer);
         }
     }
 
     /// Gives the buffer back.
-    pub(super) fn check_in(&self, mut buffer: Box<Buffer>) {
+    pub(super) fn check_in(&self, buffer: Box<Buffer>) {
+        if let Some((mut home, buffer)) = self.settle(buffer) {
+            home.buffer = Some(buffer);
+        }
+    }
+
+    /// Applies the operations that wait; seals the buffer if the request is over.
+    fn settle(&self, mut buffer: Box<Buffer>) -> Option<(MutexGuard<'_, Home>, Box<Buffer>)> {
         let mut home = self.home();
-        for op in home.ops.drain(..) {
-            buffer.apply(op);
-        }
-        match home.end {
-            None => home.buffer = Some(buffer),
-            Some((time, end)) => {
-                home.sealed = true;
-                drop(home);
-                self.seal(buffer, time, end);
+        self.pending.store(false, Ordering::Relaxed);
+        if !home.ops.is_empty() {
+            for op in home.ops.drain(..) {
+                buffer.apply(op);
             }
+            home.op_bytes = 0;
         }
+        buffer.truncated |= home.overflowed;
+        let Some((time, end)) = home.end else { return Some((home, buffer)) };
+        home.sealed = true;
+        let request = home.request;
+        drop(home);
+        self.seal(request, buffer, time, end);
+        None
     }
 
     /// Something happened away from the buffer.
     pub(super) fn send(&self, op: Op) {
         let mut home = self.home();
-        if home.sealed {
+        if home.sealed || home.end.is_some() {
             if matches!(op, Op::Begin { .. }) {
                 self.shared.counters.count_late_span();
             }
@@ -184,57 +201,83 @@ impl Root {
         }
         if let Some(buffer) = &mut home.buffer {
             buffer.apply(op);
-        } else if home.ops.len() < self.max_ops() {
+        } else if home.op_bytes > self.max_op_bytes() || home.ops.len() >= self.max_ops(&op) {
+            home.overflowed = true;
+        } else {
+            home.op_bytes += op.bytes();
             home.ops.push(op);
             self.pending.store(true, Ordering::Release);
-        } else {
-            self.shared.counters.count_late_span();
         }
     }
 
-    /// Operations that may wait: begin, exit and close of every span, and the events.
-    fn max_ops(&self) -> usize {
+    /// Operations that may wait: those of every span, and the events. What ends a span has a
+    /// reserve, lest it stay open.
+    fn max_ops(&self, op: &Op) -> usize {
         let config = &self.shared.config;
-        config.max_spans.saturating_mul(4).saturating_add(config.max_events).saturating_add(64)
+        let begun = config.max_spans.saturating_mul(2).saturating_add(config.max_events);
+        match op {
+            Op::Exit { .. } | Op::Close { .. } | Op::Record { .. } => begun.saturating_mul(4),
+            _ => begun.saturating_add(64),
+        }
+    }
+
+    /// Memory that operations may hold while they wait: the fields of a row, and a patch.
+    fn max_op_bytes(&self) -> usize {
+        self.shared.limits.row_bytes.saturating_mul(2)
     }
 
     /// The root span closed: the request ended when it was last left, if it ever was entered.
     pub(super) fn close(&self) {
-        let mut home = self.home();
-        let is_open = !home.sealed && home.end.is_none();
-        if is_open && let Some(buffer) = home.buffer.take() {
-            home.sealed = true;
-            drop(home);
-            let left = buffer.spans[0].end;
-            let now = if left == 0 { self.shared.now() } else { left };
-            self.seal(buffer, now, End::Closed);
-        } else if is_open {
-            home.end = Some((self.shared.now(), End::Closed));
+        self.end(End::Closed, |shared, buffer| match buffer {
+            Some(buffer) if buffer.spans[0].end != 0 => buffer.spans[0].end,
+            _ => shared.now(),
+        });
+    }
+
+    /// The request is over.
+    pub(super) fn finish(&self, now: u64, end: End) {
+        self.end(end, |_, _| now);
+    }
+
+    /// Gives the request up if it has been running for at least this long, in nanoseconds.
+    pub(super) fn abandon(&self, now: u64, age: u64) {
+        let home = self.home();
+        if home.request.is_some_and(|request| self.shared.nanos(request.started, now) >= age) {
+            self.end_in(home, End::Abandoned, |_, _| now);
         }
     }
 
-    /// The request is over. Who comes first decides; a thread that holds the buffer seals it when
-    /// it leaves.
-    pub(super) fn finish(&self, now: u64, end: End) {
-        let mut home = self.home();
+    fn end(&self, end: End, time: impl FnOnce(&Shared, Option<&Buffer>) -> u64) {
+        self.end_in(self.home(), end, time);
+    }
+
+    /// Who comes first decides; a thread that holds the buffer seals it when it next looks.
+    fn end_in(
+        &self,
+        mut home: MutexGuard<'_, Home>,
+        end: End,
+        time: impl FnOnce(&Shared, Option<&Buffer>) -> u64,
+    ) {
         if home.sealed || home.end.is_some() {
             return;
         }
-        match home.buffer.take() {
-            Some(buffer) => {
-                home.sealed = true;
-                drop(home);
-                self.seal(buffer, now, end);
-            }
-            None => home.end = Some((now, end)),
+        let time = time(&self.shared, home.buffer.as_deref());
+        if let Some(buffer) = home.buffer.take() {
+            home.sealed = true;
+            let request = home.request;
+            drop(home);
+            self.seal(request, buffer, time, end);
+        } else {
+            home.end = Some((time, end));
+            self.pending.store(true, Ordering::Release);
         }
     }
 
     /// Judges the finished request, decides about its trace and hands it over.
-    fn seal(&self, mut buffer: Box<Buffer>, now: u64, end: End) {
+    fn seal(&self, request: Option<Request>, mut buffer: Box<Buffer>, now: u64, end: End) {
         let shared = &self.shared;
-        shared.delist(self.span_id, self.slot.load(Ordering::Relaxed));
         shared.ended();
+        let Some(Request { callsite, id, .. }) = request else { return };
         let root = &mut buffer.spans[0];
         // One that was answered and is only held by something detached ended when it was left.
         let answered = end == End::Abandoned && buffer.signals.status() != 0;
@@ -256,12 +299,12 @@ impl Root {
             }
         }
         buffer.truncated |= buffer.fields.truncated;
-        buffer.signals.error_event |= buffer.patch.error.is_some();
-        let mut verdict = buffer.signals.judge(self.callsite, end);
-        if let Some(outcome) = buffer.patch.outcome {
+        buffer.signals.error_event |= buffer.patch.error.is_some() || buffer.signals.said_error;
+        let mut verdict = buffer.signals.judge(callsite, end);
+        if let Some(outcome) = buffer.patch.outcome.or(buffer.signals.said) {
             verdict.outcome = outcome;
         }
-        let trace_id = buffer.signals.remote_trace.unwrap_or(self.id.to_trace_id());
+        let trace_id = buffer.signals.remote_trace.unwrap_or(id.to_trace_id());
         let decision =
             shared.sampler.decide(verdict.outcome, Duration::from_nanos(duration), trace_id);
         buffer.sealed = Some(Sealed { verdict, decision, duration });
@@ -312,12 +355,27 @@ impl Drop for Root {
     }
 }
 
+impl Op {
+    /// Memory held beside the operation itself.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Begin { fields, ancestors, .. } | Self::Event { fields, ancestors, .. } => {
+                fields.bytes() + ancestors.capacity() * size_of::<u64>()
+            }
+            Self::Record { fields, .. } => fields.bytes(),
+            Self::Patch(patch) => patch.bytes(),
+            Self::Exit { .. } | Self::Close { .. } => 0,
+        }
+    }
+}
+
 impl Buffer {
     /// Applies an operation from elsewhere.
     fn apply(&mut self, op: Op) {
         let limits = self.shared.limits;
         match op {
-            Op::Begin { id, callsite, ancestors, time, fields } => {
+            Op::Begin { id, callsite, ancestors, time, fields, signals } => {
+                self.signals.merge_said(&signals);
                 let parent = self.nearest(&ancestors);
                 if let Some(index) = self.begin_span(id, callsite, parent, time) {
                     self.fields.append(&fields, index, &limits);
@@ -328,6 +386,8 @@ impl Buffer {
                 self.fields.append(&fields, index, &limits);
                 if index == 0 {
                     self.signals.merge(&signals);
+                } else {
+                    self.signals.merge_said(&signals);
                 }
             }
             Op::Event { callsite, recorded, ancestors, time, fields, signals } => {
@@ -354,3 +414,8 @@ impl Buffer {
         ancestors.iter().find_map(|id| self.find(*id)).unwrap_or(0)
     }
 }
+
+/// Run by `RUSTFLAGS="--cfg shuttle" cargo test --lib handoff`.
+#[cfg(all(test, shuttle))]
+#[path = "root_tests.rs"]
+mod handoff;

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
 use crossbeam_queue::ArrayQueue;
-use slab::Slab;
 use tracing_core::Metadata;
 
 use super::buffer::Buffer;
+use super::callsite::Callsite;
 use super::fields::FieldLimits;
-use super::outcome::End;
 use super::root::Root;
 use crate::config::{CaptureConfig, Config};
 use crate::model::{Activity, ActivityId, Timestamp};
@@ -21,11 +20,8 @@ use crate::sampling::TailSampler;
 /// Decides whether an activity is delivered.
 pub(crate) type ActivityFilter = Arc<dyn Fn(&Activity) -> bool + Send + Sync>;
 
-/// Buffers kept for reuse.
+/// Buffers and roots kept for reuse.
 const POOL: usize = 256;
-
-/// Locks among which running requests are spread.
-const SHARDS: usize = 16;
 
 /// Callsites remembered as ignored. A power of two; a program has a few hundred in use.
 const IGNORED: usize = 1024;
@@ -54,13 +50,17 @@ pub(crate) struct Shared {
     pub(super) site_revision: String,
     enabled: AtomicBool,
     panics: AtomicU32,
+    /// Nothing returns to the pools any more.
+    closed: AtomicBool,
     pool: ArrayQueue<Box<Buffer>>,
     in_flight: AtomicUsize,
     /// By a hash of their addresses, callsites that mean nothing to this layer.
     ignored: Box<[AtomicUsize]>,
     /// By a hash of their ids, how many root spans are open.
     root_ids: Box<[AtomicU16]>,
-    running: [Mutex<Slab<Weak<Root>>>; SHARDS],
+    /// Every root there is, running or in the pool: to find the requests that never end.
+    roots: Mutex<Vec<Weak<Root>>>,
+    root_pool: ArrayQueue<Arc<Root>>,
     clock: quanta::Clock,
 }
 
@@ -98,11 +98,13 @@ impl Shared {
             site_revision: config.site_revision.clone(),
             enabled: AtomicBool::new(true),
             panics: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
             pool: ArrayQueue::new(POOL),
             in_flight: AtomicUsize::new(0),
             ignored: (0..IGNORED).map(|_| AtomicUsize::new(0)).collect(),
             root_ids: (0..ROOT_IDS).map(|_| AtomicU16::new(0)).collect(),
-            running: std::array::from_fn(|_| Mutex::default()),
+            roots: Mutex::default(),
+            root_pool: ArrayQueue::new(POOL),
             clock: quanta::Clock::new(),
         })
     }
@@ -209,39 +211,65 @@ impl Shared {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Empties the pools for good: what they hold refers to this, and this to them.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        while self.pool.pop().is_some() {}
+        while self.root_pool.pop().is_some() {}
+    }
+
     pub(super) fn recycle(&self, mut buffer: Box<Buffer>) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
         buffer.reset();
         // A full pool drops the buffer.
         let _ = self.pool.push(buffer);
     }
 
-    /// Remembers a running request, to find it should it never end.
-    pub(super) fn enlist(&self, root: &Arc<Root>) -> usize {
-        self.shard(root.span_id()).insert(Arc::downgrade(root))
+    /// A root for a request that begins.
+    pub(super) fn root(
+        self: &Arc<Self>,
+        callsite: &'static Callsite,
+        buffer: Box<Buffer>,
+    ) -> Arc<Root> {
+        let root = self.root_pool.pop().unwrap_or_else(|| self.new_root());
+        root.begin(callsite, buffer);
+        root
     }
 
-    pub(super) fn delist(&self, span_id: u64, slot: usize) {
-        let _ = self.shard(span_id).try_remove(slot);
+    #[cold]
+    fn new_root(self: &Arc<Self>) -> Arc<Root> {
+        let root = Arc::new(Root::new(Arc::clone(self)));
+        let mut roots = self.roots();
+        // Those that went away leave their place to others.
+        if roots.len() == roots.capacity() {
+            roots.retain(|root| root.strong_count() > 0);
+        }
+        roots.push(Arc::downgrade(&root));
+        root
     }
 
-    fn shard(&self, span_id: u64) -> std::sync::MutexGuard<'_, Slab<Weak<Root>>> {
-        let shard = &self.running[span_id as usize % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The root span closed. If nobody else holds its root, it may serve another request.
+    pub(super) fn retire(&self, root: Arc<Root>) {
+        if Arc::strong_count(&root) == 1 && !self.closed.load(Ordering::SeqCst) {
+            // A full pool drops it.
+            let _ = self.root_pool.push(root);
+        }
     }
 
-    /// Ends the requests that have been running longer than `age`, as abandoned.
+    fn roots(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Root>>> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the requests that have been running at least for `age`, as abandoned.
     pub(crate) fn abandon_older_than(&self, age: std::time::Duration) {
         let now = self.now();
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-        for shard in &self.running {
-            let old: Vec<Arc<Root>> = {
-                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-                let roots = shard.iter().filter_map(|(_, root)| root.upgrade());
-                roots.filter(|root| self.nanos(root.started(), now) >= age).collect()
-            };
-            for root in old {
-                root.finish(now, End::Abandoned);
-            }
+        // Ending a request, or dropping its last root, must not happen under the lock.
+        let roots: Vec<Arc<Root>> = self.roots().iter().filter_map(Weak::upgrade).collect();
+        for root in roots {
+            root.abandon(now, age);
         }
     }
 

@@ -57,6 +57,14 @@ pub(super) struct Active {
     pub(super) entries: u32,
 }
 
+impl Active {
+    /// Applies what happened elsewhere, before anything is added here: so the order stays.
+    #[inline]
+    pub(super) fn catch_up(&mut self) {
+        self.root.catch_up(&mut self.buffer);
+    }
+}
+
 impl Drop for Active {
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer.take() {
@@ -104,16 +112,26 @@ impl ThreadState {
         entries.find(|entry| entry.layer == layer && entry.id == id)?.place
     }
 
-    /// The innermost activity of any layer.
+    /// The activity that the current span of a layer belongs to; the innermost, if several layers
+    /// have one.
     pub(super) fn innermost(&mut self) -> Option<&mut Active> {
-        let key = self.stack.iter().rev().find_map(|entry| entry.place)?.key;
-        self.active(key)
+        let is_current = |at: usize, layer: u32| {
+            !self.stack[at + 1..].iter().any(|newer| newer.layer == layer && !newer.duplicate)
+        };
+        let mut entries = self.stack.iter().enumerate().rev();
+        let place = entries.find_map(|(at, entry)| {
+            let place = entry.place.filter(|_| !entry.duplicate)?;
+            is_current(at, entry.layer).then_some(place)
+        })?;
+        self.active(place.key)
     }
 
     #[inline]
     pub(super) fn active(&mut self, key: usize) -> Option<&mut Active> {
         let position = self.position(key)?;
-        self.actives.get_mut(position)
+        let active = self.actives.get_mut(position)?;
+        active.catch_up();
+        Some(active)
     }
 
     /// Where in the list the activity stands: nearly always last.
@@ -127,6 +145,7 @@ impl ThreadState {
     #[inline]
     pub(super) fn enter(&mut self, layer: u32, id: u64) -> bool {
         let Some(active) = self.actives.last_mut() else { return false };
+        active.catch_up();
         let Some(buffer) = &active.buffer else { return false };
         let found = if active.layer == layer { buffer.find(id) } else { None };
         let Some(index) = found else { return false };
@@ -149,6 +168,7 @@ impl ThreadState {
             if active.layer != layer {
                 return None;
             }
+            active.catch_up();
             let index = active.buffer.as_ref()?.find(id)?;
             Some((active, index))
         })

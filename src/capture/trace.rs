@@ -4,18 +4,16 @@ use std::borrow::Cow;
 
 use super::buffer::Buffer;
 use super::fields::{EVENT, FieldRecord};
-use super::mapping::text;
+use super::mapping::{ip, span_errors, text};
 use super::url::scrubbed;
 use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
 
 /// The trace that a buffer records.
 pub(super) fn trace(buffer: &Buffer) -> Trace {
     let origin = buffer.spans[0].start;
-    let micros = |from: u64, to: u64| {
-        u32::try_from(buffer.shared.nanos(from, to) / 1000).unwrap_or(u32::MAX)
-    };
+    let micros = |from: u64, to: u64| micros(buffer, from, to);
     let mut spans: Vec<SpanRecord> = Vec::with_capacity(buffer.spans.len());
-    for span in &buffer.spans {
+    for (span, error) in buffer.spans.iter().zip(span_errors(buffer)) {
         let metadata = span.callsite.metadata;
         spans.push(SpanRecord {
             name: Cow::Borrowed(metadata.name()),
@@ -24,7 +22,7 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
             parent: span.parent,
             start: micros(origin, span.start),
             duration: micros(span.start, span.end),
-            error: Cow::Borrowed(if span.panicked { "panic" } else { "" }),
+            error: Cow::Borrowed(error),
             attributes: Vec::with_capacity(metadata.fields().len()),
         });
     }
@@ -32,11 +30,10 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
     let mut places = Vec::with_capacity(buffer.events.len());
     for event in &buffer.events {
         // An explicit finish may have cut off the last spans; their events go with them.
-        let span = spans.get_mut(event.span as usize);
-        places.push(span.is_some().then_some(events.len()));
-        let Some(span) = span else { continue };
-        if event.callsite.is_error && span.error.is_empty() {
-            span.error = Cow::Borrowed("error");
+        let is_kept = (event.span as usize) < spans.len();
+        places.push(is_kept.then_some(events.len()));
+        if !is_kept {
+            continue;
         }
         let metadata = event.callsite.metadata;
         events.push(EventRecord {
@@ -69,10 +66,20 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
 /// The value of an attribute, without the secrets of an address.
 fn value(buffer: &Buffer, record: &FieldRecord, name: &str) -> Value {
     match buffer.fields.text_of(record) {
+        _ if is_ip(name) => {
+            // As in the column: the network, not the host.
+            let network = ip(&text(buffer, record)).map(|it| it.to_canonical().to_string());
+            Value::Str(network.unwrap_or_default())
+        }
         Some(text) if name == "url.query" => Value::Str(scrubbed(&format!("?{text}"))),
         Some(text) if is_address(name) => Value::Str(scrubbed(text)),
         _ => buffer.fields.value(record),
     }
+}
+
+/// Whole microseconds between two times.
+pub(super) fn micros(buffer: &Buffer, from: u64, to: u64) -> u32 {
+    u32::try_from(buffer.shared.nanos(from, to) / 1000).unwrap_or(u32::MAX)
 }
 
 /// Of a repeated name the last value stands, at the place of the first.
@@ -83,12 +90,28 @@ fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, name: &'static str, val
     }
 }
 
+/// Attributes that hold the address of a client.
+fn is_ip(name: &str) -> bool {
+    matches!(
+        name,
+        "client.address"
+            | "http.client_ip"
+            | "remote_addr"
+            | "remote.addr"
+            | "network.peer.address"
+            | "net.peer.ip"
+            | "net.sock.peer.addr"
+    )
+}
+
 /// Attributes that may hold a query, whose values are not kept.
 fn is_address(name: &str) -> bool {
     matches!(
         name,
         "uri"
             | "url"
+            | "path"
+            | "url.path"
             | "url.full"
             | "http.url"
             | "http.target"
@@ -98,7 +121,7 @@ fn is_address(name: &str) -> bool {
     )
 }
 
-fn level(level: tracing_core::Level) -> Level {
+pub(super) fn level(level: tracing_core::Level) -> Level {
     match level {
         tracing_core::Level::ERROR => Level::Error,
         tracing_core::Level::WARN => Level::Warn,

@@ -3,7 +3,7 @@
 /// The address with every value of its query replaced by `?`, and without scheme, user, password
 /// and fragment.
 pub(super) fn scrubbed(url: &str) -> String {
-    let without_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let without_scheme = after_scheme(url);
     let is_absolute = without_scheme.len() < url.len();
     let (main, query) = match without_scheme.split_once(['?', '#']) {
         Some((main, rest)) if without_scheme[main.len()..].starts_with('?') => {
@@ -24,15 +24,27 @@ pub(super) fn scrubbed(url: &str) -> String {
         out.push(separator);
         separator = '&';
         match pair.split_once('=') {
-            Some((key, _)) => {
+            // What ends in `=` may be a token in base64.
+            Some((key, value)) if !value.trim_matches('=').is_empty() => {
                 out.push_str(key);
                 out.push_str("=?");
             }
             // A lone word may be a token as well as a key.
-            None => out.push('?'),
+            _ => out.push('?'),
         }
     }
     out
+}
+
+/// What stands behind `scheme://` or `//`, else the whole. A `://` further on belongs to a query.
+fn after_scheme(url: &str) -> &str {
+    if let Some(rest) = url.strip_prefix("//") {
+        return rest;
+    }
+    match url.split_once("://") {
+        Some((scheme, rest)) if !scheme.is_empty() && !scheme.contains(['/', '?', '#']) => rest,
+        _ => url,
+    }
 }
 
 /// The path of a scrubbed address.
@@ -60,6 +72,10 @@ mod tests {
             ("", ""),
             ("https://ana:s3cret@example.org:8443/p?q=s3cret", "example.org:8443/p?q=?"),
             ("http://example.org", "example.org/"),
+            ("/login?next=https://app.example/reset/s3cret&x=1", "/login?next=?&x=?"),
+            ("/x?czNjcmV0IQ==", "/x??"),
+            ("/x?key=&a=1", "/x??&a=?"),
+            ("//ana:s3cret@example.org/x", "example.org/x"),
         ] {
             assert_eq!(scrubbed(url), expected);
         }

@@ -52,21 +52,21 @@ variables! {
     ACTIVITY_HOST: "text", "the system's host name", "Column `host`.";
     ACTIVITY_SITE_VERSION: "RFC 3339 time, or seconds since 1970", "the same variable at build time, else when the executable was built", "When this deploy was built: column `site_version`.";
     ACTIVITY_SITE_REVISION: "text", "empty", "Revision of this deploy, such as a commit: column `site_revision`.";
-    ACTIVITY_QUEUE_ROWS: "number, at least 1", "`65536`", "Activities waiting at most. Beyond it the newest are dropped and counted.";
-    ACTIVITY_QUEUE_BYTES: "size, at least `1B`", "`64MiB`", "Memory of waiting activities at most. Beyond it the newest are dropped and counted.";
+    ACTIVITY_QUEUE_ROWS: "number, 1 to 16777216", "`65536`", "Activities waiting at most. Beyond it the newest are dropped and counted.";
+    ACTIVITY_QUEUE_BYTES: "size, `1B` to `32GiB`", "`64MiB`", "Memory of waiting activities at most. Beyond it the newest are dropped and counted.";
     ACTIVITY_BATCH_ROWS: "number, 1 to 100000", "`20000`", "Rows in one insert at most.";
-    ACTIVITY_BATCH_BYTES: "size, `1B` to `32MiB`", "`16MiB`", "Size of one insert at most.";
-    ACTIVITY_BATCH_INTERVAL: "duration", "`1s`", "Longest wait of an activity for its batch to fill.";
-    ACTIVITY_TIMEOUT: "duration, at least `1ms`", "`30s`", "Longest time one insert may take.";
-    ACTIVITY_SHUTDOWN_TIMEOUT: "duration", "`5s`", "Longest time the guard waits for delivery when the process ends.";
+    ACTIVITY_BATCH_BYTES: "size, `1B` to `32MiB`", "`16MiB`", "Memory of the activities in one insert at most.";
+    ACTIVITY_BATCH_INTERVAL: "duration, at most `365d`", "`1s`", "Longest wait of an activity for its batch to fill.";
+    ACTIVITY_TIMEOUT: "duration, `1ms` to `365d`", "`30s`", "Longest time one insert may take.";
+    ACTIVITY_SHUTDOWN_TIMEOUT: "duration, at most `365d`", "`5s`", "Longest time the guard waits for delivery when the process ends.";
     ACTIVITY_MAX_SPANS: "number, 1 to 65535", "`1000`", "Spans recorded per activity.";
-    ACTIVITY_MAX_EVENTS: "number", "`1000`", "Events recorded per activity.";
-    ACTIVITY_MAX_FIELDS: "number", "`4096`", "Fields recorded per activity.";
-    ACTIVITY_MAX_FIELD_BYTES: "size", "`8KiB`", "Size of one field; the rest is cut.";
-    ACTIVITY_MAX_ROW_BYTES: "size", "`256KiB`", "Size of all fields of one activity.";
-    ACTIVITY_MAX_DEPTH: "number, at least 1", "`64`", "Nesting recorded.";
+    ACTIVITY_MAX_EVENTS: "number, 0 to 1000000", "`1000`", "Events recorded per activity.";
+    ACTIVITY_MAX_FIELDS: "number, 0 to 1000000", "`4096`", "Fields recorded per activity.";
+    ACTIVITY_MAX_FIELD_BYTES: "size, at most `1GiB`", "`8KiB`", "Size of one field; the rest is cut.";
+    ACTIVITY_MAX_ROW_BYTES: "size, at most `1GiB`", "`256KiB`", "Size of all fields of one activity.";
+    ACTIVITY_MAX_DEPTH: "number, 1 to 65535", "`64`", "Nesting recorded.";
     ACTIVITY_MAX_IN_FLIGHT: "number, at least 1", "`10000`", "Requests captured at one time.";
-    ACTIVITY_MAX_LIFETIME: "duration, at least `1ms`", "`10m`", "Age at which an unfinished request is sent as abandoned.";
+    ACTIVITY_MAX_LIFETIME: "duration, `1ms` to `365d`", "`10m`", "Age at which an unfinished request is sent as abandoned.";
 }
 
 /// A variable's value cannot be used.
@@ -248,8 +248,9 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
     ) -> Result<Option<Duration>, ConfigError> {
         self.parsed(name, |text| {
             let duration = parse_duration(text).map_err(str::to_owned)?;
-            if duration < least {
-                return Err(format!("at least {}", humantime::format_duration(least)));
+            if duration < least || duration > YEAR {
+                let least = humantime::format_duration(least);
+                return Err(format!("from {least} to 365d"));
             }
             Ok(duration)
         })
@@ -353,6 +354,7 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 fn parse_retention(text: &str) -> Result<Option<Duration>, &'static str> {
     const ACCEPTED: &str = "whole days such as 90d, or forever";

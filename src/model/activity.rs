@@ -29,9 +29,14 @@ impl Timestamp {
 
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
+        // Whole seconds first: 64 bits suffice for 292,000 years.
+        let micros = |it: Duration| {
+            let whole = it.as_secs().saturating_mul(1_000_000);
+            i64::try_from(whole.saturating_add(it.subsec_micros().into())).unwrap_or(i64::MAX)
+        };
         match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => Self(i64::try_from(after.as_micros()).unwrap_or(i64::MAX)),
-            Err(before) => Self(-i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX)),
+            Ok(after) => Self(micros(after)),
+            Err(before) => Self(-micros(before.duration())),
         }
     }
 }

@@ -26,6 +26,8 @@ const PATIENCE: u32 = 5;
 const REFUSALS: u32 = 1000;
 /// What the worker allows a sink beyond the timeout, which the sink keeps by itself.
 const SLACK: Duration = Duration::from_secs(1);
+/// Longer than anyone waits, and short enough to be added to any time.
+pub(super) const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// Sends batches to the sink, again where that may help, and counts.
 pub(super) struct Delivery {
@@ -75,7 +77,7 @@ impl Delivery {
             tick,
             next_tick: Instant::now(),
             warnings: Warnings::default(),
-            limit: timeout + SLACK,
+            limit: timeout.min(YEAR) + SLACK,
             hurried: false,
             lost: 0,
         };

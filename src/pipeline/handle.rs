@@ -60,7 +60,7 @@ impl WorkerHandle {
             (Some(earlier), Some(asked)) => Some(earlier.min(asked)),
             (earlier, asked) => earlier.or(asked),
         };
-        let end = control.deadline.map(|it| it + GRACE);
+        let end = control.deadline.and_then(|it| it.checked_add(GRACE));
         drop(control);
         shared.queue.close();
         let control = shared.wait(end, |control| control.finished);

@@ -252,7 +252,7 @@ impl Queue {
     }
 
     /// Takes the next seed and the bytes it was counted with.
-    pub(super) fn pop(&self) -> Option<(usize, Box<dyn Seed>)> {
+    pub(crate) fn pop(&self) -> Option<(usize, Box<dyn Seed>)> {
         for _ in 0..1000 {
             if let Some((bytes, seed)) = self.slots.pop() {
                 self.release(bytes);

@@ -54,7 +54,7 @@ impl Counters {
         self.count_dropped_many(reason, 1);
     }
 
-    /// A span or event came after its activity had ended.
+    /// A span began after its activity had ended.
     pub fn count_late_span(&self) {
         self.requests.0.late_spans.fetch_add(1, Ordering::Relaxed);
     }
@@ -144,7 +144,7 @@ pub struct Stats {
     pub retries: u64,
     /// Batches that the sink acknowledged.
     pub batches: u64,
-    /// Spans and events that came after their activity had ended.
+    /// Spans that began after their activity had ended.
     pub late_spans: u64,
     /// Calls of `with_activity` in this process where there was no activity.
     pub outside: u64,

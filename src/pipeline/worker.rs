@@ -13,7 +13,7 @@ use std::{io, thread};
 use tokio::time::Instant;
 
 use super::backoff::Pace;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, YEAR};
 use super::handle::Shared;
 use super::queue::Sleep;
 use super::silence;
@@ -127,7 +127,7 @@ impl Worker {
                 since = Instant::now();
                 continue;
             }
-            let due = since + self.config.batch_interval;
+            let due = since + self.config.batch_interval.min(YEAR);
             if Instant::now() >= due || !queue.sleep(Sleep::Gathering) {
                 return true;
             }

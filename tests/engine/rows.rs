@@ -2,10 +2,11 @@
 
 use std::io::Read as _;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::app::{HANGING, app};
+use crate::app::{DEADLINE, HANGING, app};
 use crate::http::{request, send};
 
 /// What a row says about a request.
@@ -77,7 +78,9 @@ fn a_client_that_leaves_before_the_answer_is_told_apart() {
     // The callsite must have answered once before silence means anything.
     assert_eq!(request(app.address, "GET", "/?before=1"), 200);
     let connection = send(app.address, "GET", "/hang?case=left");
+    let end = Instant::now() + DEADLINE;
     while !HANGING.load(Ordering::Relaxed) {
+        assert!(Instant::now() < end, "the request did not reach its handler");
         std::thread::yield_now();
     }
     drop(connection);

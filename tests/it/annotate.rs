@@ -170,3 +170,16 @@ fn capture_can_be_switched_off_and_on_again() {
     let titles: Vec<_> = activities.into_iter().map(|it| it.title).collect();
     assert_eq!((titles, stats.created), (vec!["a".to_owned(), "c".to_owned()], 2));
 }
+
+#[test]
+fn a_service_can_ask_whether_its_database_is_ready() {
+    let fixture = support::Fixture::new(support::config());
+    assert!(fixture.guard.prepared(support::DEADLINE).unwrap().is_ok());
+    let nobody = tracing_activity::Config::from_lookup(|name| {
+        Ok((name == "ACTIVITY_DB").then(|| "http://127.0.0.1:1/activity".to_owned()))
+    });
+    let (_layer, guard) = tracing_activity::builder().config(nobody.unwrap()).build().unwrap();
+    let error = guard.prepared(support::DEADLINE).unwrap().unwrap_err();
+    assert!(error.is_database(), "{error}");
+    guard.shutdown(std::time::Duration::ZERO);
+}

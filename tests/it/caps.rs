@@ -150,3 +150,64 @@ fn a_request_that_never_ends_is_given_up_at_its_age() {
     assert!(activities[0].incomplete);
     assert_eq!(activities[0].error_kind, "abandoned");
 }
+
+#[test]
+fn what_the_root_says_last_is_kept_although_its_children_filled_the_row() {
+    let activity = capture_one(|| {
+        let root = request!(
+            "http.route" = tracing::field::Empty,
+            "user.id" = tracing::field::Empty,
+            "http.response.status_code" = tracing::field::Empty
+        );
+        root.in_scope(|| {
+            for n in 0..900 {
+                info_span!("child", text = "x".repeat(1000), a = n, b = n, c = n, d = n)
+                    .in_scope(|| ());
+            }
+        });
+        root.record("http.route", "/orders/{id}").record("user.id", "u1");
+        root.record(
+            "http.response.status_code",
+            tracing::field::display("500 Internal Server Error"),
+        );
+    });
+    assert_eq!((activity.route.as_str(), activity.user_id.as_str()), ("/orders/{id}", "u1"));
+    assert_eq!((activity.status, activity.outcome.as_str()), (500, "server_fault"));
+    assert!(activity.truncated);
+}
+
+#[test]
+fn without_any_field_recorded_the_status_is_known() {
+    let mut config = support::config();
+    config.capture.max_fields = 0;
+    config.capture.max_row_bytes = 0;
+    let (activities, _) = capture_with(config, || {
+        let root = request!("http.response.status_code" = tracing::field::Empty);
+        root.record("http.response.status_code", tracing::field::display("404 Not Found"));
+    });
+    assert_eq!(activities[0].status, 404);
+}
+
+#[test]
+fn what_other_threads_send_while_one_holds_the_request_is_bounded_and_flagged() {
+    let activity = capture_one(|| {
+        let root = request!("http.response.status_code" = 200);
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        root.in_scope(|| {
+            std::thread::scope(|scope| {
+                let (root, dispatch) = (root.clone(), &dispatch);
+                scope.spawn(move || {
+                    tracing::dispatcher::with_default(dispatch, || {
+                        root.in_scope(|| {
+                            for _ in 0..20_000 {
+                                info!(text = "x".repeat(4000), "event");
+                            }
+                        });
+                    });
+                });
+            });
+        });
+    });
+    assert!(activity.truncated);
+    assert!(activity.trace.as_ref().unwrap().events.len() < 1_000);
+}

@@ -152,3 +152,33 @@ fn without_any_rule_no_span_is_collected_but_errors_and_annotations_arrive() {
     assert_eq!((it.trace.is_none(), it.kept_because), (true, None));
     assert_eq!((it.error.as_str(), it.okind.as_str(), it.oid.as_str()), ("broken", "file", "f1"));
 }
+
+#[test]
+fn nothing_of_a_row_holds_a_secret_of_an_address_or_a_whole_client_address() {
+    let activities = capture(|| {
+        let secret = "/p?next=https://app.example/reset/c4n4ry&token=c4n4ry";
+        info_span!("request", method = "GET", uri = secret, path = secret, status = 200)
+            .in_scope(|| ());
+        info_span!(
+            "request",
+            "http.request.method" = "GET",
+            "url.path" = secret,
+            "url.query" = "token=c4n4ry",
+            "url.full" = "https://ana:c4n4ry@example.org/p?c4n4ry",
+            "http.target" = secret,
+            "http.request.header.referer" = "//ana:c4n4ry@example.org/?c4n4ry",
+            "client.address" = "203.0.113.77",
+            "network.peer.address" = "203.0.113.77",
+            "http.response.status_code" = 200
+        )
+        .in_scope(|| {
+            info_span!("request", method = "POST", uri = "http://x/?k=c4n4ry").in_scope(|| ());
+        });
+    });
+    for activity in &activities {
+        let row = serde_json::to_string(activity).unwrap();
+        assert!(!row.contains("c4n4ry"), "{row}");
+        assert!(!row.contains("203.0.113.77"), "{row}");
+    }
+    assert_eq!(activities[0].oid, "/p");
+}

@@ -7,8 +7,10 @@ mod annotate;
 mod caps;
 mod columns;
 mod docs;
+mod handoff;
 mod outcomes;
 mod overload;
 mod pitfalls;
+mod shape;
 #[macro_use]
 mod support;

@@ -5,7 +5,7 @@ use tracing::{error, info_span};
 use tracing_activity::model::Outcome::{ClientFault, ServerFault, Success};
 use tracing_activity::with_activity;
 
-use crate::support::{capture, capture_one, request};
+use crate::support::{self, capture, capture_one, capture_with, request};
 
 #[test]
 fn the_status_decides_whose_fault_it_was() {
@@ -220,4 +220,40 @@ fn an_error_carries_message_cause_and_class() {
     });
     assert_eq!(activity.error, "cannot save: disk on fire");
     assert_eq!(activity.error_kind, "StoreError");
+}
+
+#[test]
+fn a_clients_response_inside_of_a_request_is_not_the_requests() {
+    let activity = capture_one(|| {
+        let server = tracing::debug_span!(target: "tower_http::trace::make_span", "request", method = "GET", uri = "/x", version = "HTTP/1.1");
+        server.in_scope(|| {
+            // The client's span is finer than the filter: left out, but not the request's.
+            let client = tracing::debug_span!(target: "tower_http::trace::make_span", "request", method = "POST", uri = "http://pay.example/", version = "HTTP/1.1");
+            client.in_scope(|| {
+                tracing::debug!(target: "tower_http::trace::on_response", latency = "1 ms", status = 503, "finished processing request");
+                error!(target: "tower_http::trace::on_failure", classification = "Status code: 503", latency = "1 ms", "response failed");
+            });
+            tracing::debug!(target: "tower_http::trace::on_response", latency = "2 ms", status = 200, "finished processing request");
+        });
+    });
+    assert_eq!((activity.status, activity.outcome), (200, Success));
+}
+
+#[test]
+fn what_reserved_fields_say_of_the_outcome_decides_about_the_trace() {
+    let mut config = support::config();
+    config.sample = "errors".parse().unwrap();
+    let (activities, _) = capture_with(config, || {
+        request!("http.response.status_code" = 200).in_scope(|| {
+            info_span!("save", "activity.outcome" = "server_fault").in_scope(|| ());
+        });
+        info_span!("consume", "otel.kind" = "consumer").in_scope(|| {
+            info_span!("save", "activity.error" = "disk full").in_scope(|| ());
+        });
+    });
+    for activity in &activities {
+        assert_eq!(activity.outcome, ServerFault);
+        assert!(activity.trace.is_some(), "{activity:?}");
+    }
+    assert_eq!(activities[1].error, "disk full");
 }

@@ -20,10 +20,10 @@ fn pitfall_01_a_detached_child_that_pins_the_root_does_not_prolong_the_request()
         let root = request!("http.response.status_code" = 200);
         root.in_scope(|| info_span!("detached"))
     });
-    spin(Duration::from_millis(20));
+    spin(Duration::from_millis(300));
     drop(pin);
     let (activities, _) = fixture.finish();
-    assert!(activities[0].duration < 20_000, "{} us", activities[0].duration);
+    assert!(activities[0].duration < 300_000, "{} us", activities[0].duration);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tasks of this workspace: `cargo xtask <task>`.
 
+mod bench;
 mod demo;
 mod engine;
 mod env;
@@ -21,6 +22,8 @@ struct Cli {
 enum Task {
     /// Start a ClickHouse, a shop and its customers, and show what landed
     Demo(demo::Args),
+    /// Measure what capture costs, beside its peers
+    Bench(bench::Args),
     /// Fetch the engine that tests and demo use, unless it is there
     Engine,
     /// Print the SQL that makes the tables, for those who run it themselves
@@ -32,6 +35,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Engine => engine::run(),
         Task::Schema(args) => schema::run(&args),
         Task::Env(args) => env::run(&args),

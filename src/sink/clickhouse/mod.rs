@@ -80,6 +80,8 @@ impl ClickHouseSink {
             |url| url.origin().ascii_serialization(),
         );
         let place = Place { origin, database: config.database.clone(), user: config.user.clone() };
+        // Short enough to be added to any time.
+        let timeout = timeout.min(Duration::from_hours(365 * 24));
         let config = config.clone();
         Self { client, config, place, insert, timeout, block: Block::default(), chunk: Vec::new() }
     }

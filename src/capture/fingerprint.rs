@@ -1,0 +1,44 @@
+//! From the record of a request to the fingerprint of its trace.
+
+use super::buffer::Buffer;
+use super::fields::EVENT;
+use super::mapping::span_errors;
+use super::trace::{level, micros};
+use crate::model::TraceHash;
+use crate::shape::{ShapeSpan, trace_hash};
+
+/// The words of `otel.kind`.
+const KINDS: [&str; 5] = ["server", "client", "producer", "consumer", "internal"];
+
+/// The fingerprint of what was collected: `None` where spans are not.
+pub(super) fn fingerprint(buffer: &Buffer) -> Option<TraceHash> {
+    if !buffer.shared.traces {
+        return None;
+    }
+    let origin = buffer.spans.first()?.start;
+    let mut spans: Vec<ShapeSpan<'_>> = Vec::with_capacity(buffer.spans.len());
+    for (span, error) in buffer.spans.iter().zip(span_errors(buffer)) {
+        let metadata = span.callsite.metadata;
+        spans.push(ShapeSpan {
+            name: metadata.name(),
+            target: metadata.target(),
+            level: level(*metadata.level()),
+            kind: "",
+            fields: span.callsite.field_names(),
+            error,
+            parent: span.parent,
+            start: micros(buffer, origin, span.start),
+            duration: micros(buffer, span.start, span.end),
+        });
+    }
+    for record in buffer.fields.iter().filter(|record| record.owner & EVENT == 0) {
+        if buffer.name_of(record) == "otel.kind"
+            && let Some(span) = spans.get_mut(record.owner as usize)
+            && let Some(text) = buffer.fields.text_of(record)
+        {
+            let known = KINDS.iter().find(|kind| kind.eq_ignore_ascii_case(text));
+            span.kind = known.copied().unwrap_or_default();
+        }
+    }
+    trace_hash(&spans)
+}

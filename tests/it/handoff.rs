@@ -1,0 +1,231 @@
+//! One request on several threads that take turns: what each does stands in the order it was done,
+//! and nothing after the end. The random programs of `tests/model` found what these tests keep.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{Sender, channel};
+
+use tracing::{debug_span, info, info_span};
+use tracing_activity::model::Outcome;
+use tracing_activity::{CurrentActivity, with_activity};
+
+use crate::support::{self, Fixture, capture_one, request, tree};
+
+/// Another thread, under the subscriber of this one, that does what it is told.
+struct Elsewhere {
+    todo: Sender<Box<dyn FnOnce() + Send>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Elsewhere {
+    fn new() -> Self {
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        let (todo, tasks) = channel::<Box<dyn FnOnce() + Send>>();
+        let thread = std::thread::spawn(move || {
+            tracing::dispatcher::with_default(&dispatch, || tasks.into_iter().for_each(|it| it()));
+        });
+        Self { todo, thread }
+    }
+
+    /// Has the other thread do this, and waits.
+    fn run(&self, task: impl FnOnce() + Send + 'static) {
+        let (done, is_done) = channel();
+        let task = move || {
+            task();
+            done.send(()).unwrap();
+        };
+        self.todo.send(Box::new(task)).unwrap();
+        is_done.recv().unwrap();
+    }
+
+    fn end(self) {
+        drop(self.todo);
+        self.thread.join().unwrap();
+    }
+}
+
+/// Panics and prints nothing.
+fn panic() {
+    resume_unwind(Box::new(()));
+}
+
+fn panics(f: impl FnOnce()) {
+    assert!(catch_unwind(AssertUnwindSafe(f)).is_err());
+}
+
+#[test]
+fn what_threads_do_in_turns_stands_in_the_order_it_was_done() {
+    let activity = capture_one(|| {
+        let elsewhere = Elsewhere::new();
+        let root = request!("http.response.status_code" = 200, n = 0);
+        let _entered = root.enter();
+        for turn in 0..3 {
+            let there = root.clone();
+            elsewhere.run(move || {
+                info_span!(parent: &there, "there");
+                info!(parent: &there, "there {turn}");
+                there.record("n", 2 * turn);
+                there.in_scope(|| with_activity(|a| a.title(format!("there {turn}"))));
+            });
+            info_span!("here");
+            info!("here {turn}");
+            root.record("n", 2 * turn + 1);
+            with_activity(|a| a.title(format!("here {turn}")));
+        }
+        elsewhere.end();
+    });
+    let trace = activity.trace.as_ref().unwrap();
+    let spans: Vec<_> = trace.spans.iter().map(|span| &*span.name).collect();
+    assert_eq!(spans, ["request", "there", "here", "there", "here", "there", "here"]);
+    let events: Vec<_> = trace.events.iter().map(|event| event.message.as_str()).collect();
+    assert_eq!(events, ["there 0", "here 0", "there 1", "here 1", "there 2", "here 2"]);
+    let n = trace.spans[0].attributes.iter().find(|(name, _)| name == "n").unwrap();
+    assert_eq!((n.1.to_string().as_str(), activity.title.as_str()), ("5", "here 2"));
+}
+
+#[test]
+fn a_span_begun_elsewhere_has_the_children_that_are_begun_here() {
+    let activity = capture_one(|| {
+        let elsewhere = Elsewhere::new();
+        let root = request!("http.response.status_code" = 200);
+        let _entered = root.enter();
+        let (give, take) = channel();
+        let there = root.clone();
+        elsewhere.run(move || give.send(info_span!(parent: &there, "there")).unwrap());
+        take.recv().unwrap().in_scope(|| info_span!("here").in_scope(|| info!("event")));
+        elsewhere.end();
+    });
+    assert_eq!(tree(&activity), "request\n  there\n    here!event\n");
+}
+
+#[test]
+fn a_panic_is_told_of_a_span_on_a_thread_that_does_not_hold_the_request() {
+    let activity = capture_one(|| {
+        let elsewhere = Elsewhere::new();
+        let root = request!("http.response.status_code" = 200);
+        let _entered = root.enter();
+        let there = root.clone();
+        elsewhere.run(move || {
+            panics(|| there.in_scope(|| info_span!("child").in_scope(panic)));
+        });
+        elsewhere.end();
+    });
+    let spans = &activity.trace.as_ref().unwrap().spans;
+    assert_eq!(spans.iter().map(|span| &*span.error).collect::<Vec<_>>(), ["panic", "panic"]);
+}
+
+#[test]
+fn after_the_finish_nothing_reaches_the_activity_whoever_is_inside() {
+    let fixture = Fixture::new(support::config());
+    fixture.run(|| {
+        let elsewhere = Elsewhere::new();
+        let root = request!("http.response.status_code" = 200, n = 1);
+        let _entered = root.enter();
+        let child = info_span!("child", n = 1).entered();
+        let activity = CurrentActivity::get().unwrap();
+        elsewhere.run(move || activity.finish());
+        // This thread is inside, and was not told.
+        root.record("n", 2);
+        child.record("n", 2);
+        info!("late");
+        with_activity(|a| a.title("late"));
+        info_span!("late").in_scope(|| info!("late"));
+        panics(|| {
+            let _left_by_a_panic = child;
+            panic();
+        });
+        elsewhere.end();
+    });
+    let (activities, stats) = fixture.finish();
+    let [activity] = activities.as_slice() else { panic!("{activities:#?}") };
+    assert_eq!((tree(activity).as_str(), activity.title.as_str()), ("request\n  child\n", ""));
+    let spans = &activity.trace.as_ref().unwrap().spans;
+    for span in spans {
+        let n = span.attributes.iter().find(|(name, _)| name == "n").unwrap();
+        assert_eq!((n.1.to_string().as_str(), &*span.error), ("1", ""));
+    }
+    assert_eq!(stats.late_spans, 1);
+}
+
+#[test]
+fn a_panic_after_the_finish_is_not_the_activitys() {
+    let activity = capture_one(|| {
+        let elsewhere = Elsewhere::new();
+        let root = request!("http.response.status_code" = 200);
+        panics(|| {
+            let _entered = root.enter();
+            let activity = CurrentActivity::get().unwrap();
+            elsewhere.run(move || activity.finish());
+            panic();
+        });
+        elsewhere.end();
+    });
+    assert_eq!(activity.trace.as_ref().unwrap().spans[0].error, "");
+    assert_eq!(activity.outcome, Outcome::Success);
+}
+
+#[test]
+fn a_finish_from_within_is_delivered_while_the_thread_is_inside() {
+    let fixture = Fixture::new(support::config());
+    fixture.run(|| {
+        let root = request!("http.response.status_code" = 200);
+        let _entered = root.enter();
+        CurrentActivity::get().unwrap().finish();
+        assert!(fixture.guard.flush(support::DEADLINE));
+        assert_eq!(fixture.sink.activities().len(), 1);
+        with_activity(|a| a.title("late"));
+    });
+    assert_eq!(fixture.finish().0[0].title, "");
+}
+
+#[test]
+fn a_span_outside_of_any_activity_hides_the_one_around_it_from_with_activity() {
+    let activity = capture_one(|| {
+        request!("http.response.status_code" = 200).in_scope(|| {
+            info_span!(parent: None, "apart").in_scope(|| {
+                assert!(CurrentActivity::get().is_none());
+                with_activity(|a| a.title("apart"));
+                info!("apart");
+            });
+            with_activity(|a| a.data("inside", true));
+        });
+    });
+    assert_eq!(tree(&activity), "request\n");
+    assert_eq!((activity.title.as_str(), activity.data.as_str()), ("", r#"{"inside":true}"#));
+}
+
+#[test]
+fn of_two_requests_entered_with_activity_reaches_the_one_that_is_current() {
+    let fixture = Fixture::new(support::config());
+    fixture.run(|| {
+        let first = request!("http.response.status_code" = 200);
+        let second = info_span!(parent: None, "second", http.response.status_code = 200, method = "GET", uri = "/");
+        let (_a, _b, _again) = (first.enter(), second.enter(), first.enter());
+        // The registry does not count the second entry of the first.
+        with_activity(|a| a.title("second"));
+    });
+    let (mut activities, _) = fixture.finish();
+    activities.sort_by_key(|activity| activity.title.clone());
+    let titles: Vec<_> = activities
+        .iter()
+        .map(|it| (&*it.trace.as_ref().unwrap().spans[0].name, it.title.as_str()))
+        .collect();
+    assert_eq!(titles, [("request", ""), ("second", "second")]);
+}
+
+#[test]
+fn a_span_left_out_that_reuses_the_id_of_a_closed_one_is_not_taken_for_it() {
+    let activity = capture_one(|| {
+        request!("http.response.status_code" = 200).in_scope(|| {
+            let closed = info_span!("closed").id();
+            // The registry numbers the uses of a slot by 13 bits.
+            let reused = (0..100_000).find_map(|_| {
+                let span = debug_span!("left out");
+                (span.id() == closed).then_some(span)
+            });
+            let reused = reused.expect("ids are reused");
+            reused.in_scope(|| info_span!("child").in_scope(|| info!("event")));
+            info!(parent: &reused, "explicit");
+        });
+    });
+    assert_eq!(tree(&activity), "request!explicit\n  closed\n  child!event\n");
+}
