@@ -249,20 +249,18 @@ impl Buffer {
         if !kept && !tells_status {
             return;
         }
-        // Where only the status matters, the fields go to a list that is dropped.
-        let mut dropped = Fields::default();
         let owner = EVENT | self.events.len() as u32;
+        let signals = tells_status.then_some(&mut self.signals);
+        let (limits, own) = (&self.limits, true);
         if kept {
             self.events.push(EventRec { callsite, span: place.span, time: now });
+            let fields = &mut self.fields;
+            record(&mut Recorder { fields, owner, limits, callsite, signals, own });
+        } else {
+            // Only the status matters: the fields go to a list that is dropped.
+            let fields = &mut Fields::default();
+            record(&mut Recorder { fields, owner, limits, callsite, signals, own });
         }
-        record(&mut Recorder {
-            fields: if kept { &mut self.fields } else { &mut dropped },
-            owner,
-            limits: &self.limits,
-            callsite,
-            signals: tells_status.then_some(&mut self.signals),
-            own: true,
-        });
     }
 
     /// An event whose fields are recorded already.
