@@ -607,36 +607,3 @@ fn every_field_comes_back_as_it_was_stored() {
     let trace_id = db.query("SELECT trace_id FROM {db}.activities WHERE status = 1");
     assert_eq!(trace_id, own.trace_id().to_string());
 }
-
-/// Not a test of anything but speed: `cargo test --release -- --ignored how_fast --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn how_fast() {
-    const ROWS: u32 = 200_000;
-    let db = Db::new();
-    let running = db.worker();
-    let row = Activity { activity_id: ActivityId::default(), ..everything() };
-    let start = Instant::now();
-    for n in 0..ROWS {
-        let when = now();
-        let activity_id = ActivityId::new(when, u64::from(n));
-        let mut activity = Some(Activity { when, activity_id, ..row.clone() });
-        running.counters.count_created();
-        while let Some(it) = activity.take() {
-            if running.queue.len() > 60_000 || running.queue.bytes() > 60 << 20 {
-                std::thread::yield_now();
-                activity = Some(it);
-            } else {
-                assert!(running.queue.push(Box::new(it)).is_ok());
-            }
-        }
-    }
-    let report = running.handle.shutdown(LONG);
-    let seconds = start.elapsed().as_secs_f64();
-    assert!(report.complete, "{}", report.stats);
-    println!("{:.0} rows/s; {}", f64::from(ROWS) / seconds, report.stats);
-    println!(
-        "{} bytes a row on disk",
-        db.query("SELECT round(sum(bytes_on_disk) / sum(rows), 1) FROM system.parts WHERE active AND database = '{db}' AND table = 'activities'")
-    );
-}
