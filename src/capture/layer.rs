@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tracing_core::span::{Attributes, Id, Record};
-use tracing_core::{Event, Interest, Metadata, Subscriber};
+use tracing_core::{Dispatch, Event, Interest, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Registry};
@@ -19,6 +19,7 @@ use super::registry::{
 use super::root::{Op, Root};
 use super::shared::Shared;
 use super::thread::{Active, Current, ThreadState, UNKNOWN, with_thread};
+use crate::pipeline::silence;
 
 /// The layer that turns requests into activities.
 ///
@@ -95,6 +96,10 @@ impl<S> Layer<S> for ActivityLayer
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
+    fn on_register_dispatch(&self, subscriber: &Dispatch) {
+        silence::heed(subscriber);
+    }
+
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.wants(metadata) { Interest::always() } else { Interest::never() }
     }

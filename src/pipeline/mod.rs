@@ -22,7 +22,7 @@ mod backoff;
 mod delivery;
 mod handle;
 mod queue;
-mod silence;
+pub(crate) mod silence;
 mod stats;
 mod warnings;
 mod worker;
