@@ -15,6 +15,9 @@
 //! Absent on purpose: what is kept or dropped (`sampling`), and the shape's text (`schema` stores
 //! an example by hash).
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use crate::model::{Level, TraceHash};
 
 /// The version of the description.
@@ -108,7 +111,40 @@ fn subtree(
         bytes.push(u8::from(repeated));
         bytes.extend_from_slice(&hash);
     }
-    *blake3::hash(bytes).as_bytes()
+    hash_of(bytes)
+}
+
+/// Descriptions whose hash a thread remembers: all subtrees of a few hundred code paths.
+const REMEMBERED: usize = 4096;
+
+/// Bytes of a description that is worth remembering. Longer ones are of wide spans, which vary.
+const REMEMBERED_BYTES: usize = 1024;
+
+thread_local! {
+    static HASHES: RefCell<HashMap<Box<[u8]>, Hash>> = RefCell::default();
+}
+
+/// The hash of a description. A service says the same few over and over, and looking one up takes
+/// a fraction of the time.
+fn hash_of(description: &[u8]) -> Hash {
+    let hash = || *blake3::hash(description).as_bytes();
+    if description.len() > REMEMBERED_BYTES {
+        return hash();
+    }
+    let remembered = HASHES.try_with(|hashes| {
+        let mut hashes = hashes.borrow_mut();
+        if let Some(hash) = hashes.get(description) {
+            return *hash;
+        }
+        if hashes.len() >= REMEMBERED {
+            hashes.clear();
+        }
+        let hash = hash();
+        hashes.insert(description.into(), hash);
+        hash
+    });
+    // No thread-local any more: the thread is ending.
+    remembered.unwrap_or_else(|_| hash())
 }
 
 /// One step among the children of a span.

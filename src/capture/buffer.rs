@@ -144,16 +144,19 @@ impl Buffer {
     /// The index of the open span with this id.
     #[inline]
     pub(super) fn find(&self, id: u64) -> Option<u32> {
-        if let Some(last) = self.spans.last()
-            && last.id == id
-            && last.open
-        {
+        let last = self.spans.last()?;
+        if last.id == id && last.open {
             return Some(self.spans.len() as u32 - 1);
+        }
+        // Spans mostly close from the inside out.
+        let outer = self.spans.get(last.parent as usize)?;
+        if outer.id == id && outer.open {
+            return Some(last.parent);
         }
         self.find_older(id)
     }
 
-    #[inline]
+    #[inline(never)]
     fn find_older(&self, id: u64) -> Option<u32> {
         let newest_first = self.spans.iter().enumerate().rev().take(RECENT);
         for (index, span) in newest_first {

@@ -148,19 +148,23 @@ impl Fields {
     #[inline]
     fn push_text(&mut self, owner: u32, field: u16, text: &str, limits: &FieldLimits) {
         let start = self.text.len();
-        if text.len() <= limits.field_bytes && start + text.len() <= limits.row_bytes {
-            self.text.push_str(text);
-        } else {
-            self.push_cut(owner, text, limits);
+        if text.len() > limits.field_bytes || start + text.len() > limits.row_bytes {
+            return self.push_cut(owner, field, text, limits);
         }
-        self.push_range(owner, field, start, limits);
+        // The copy last: nothing is kept across it.
+        let range = (start as u64) << 32 | text.len() as u64;
+        self.push(owner, field, Tag::Text, range, limits);
+        self.text.push_str(text);
     }
 
     #[cold]
-    fn push_cut(&mut self, owner: u32, text: &str, limits: &FieldLimits) {
+    #[inline(never)]
+    fn push_cut(&mut self, owner: u32, field: u16, text: &str, limits: &FieldLimits) {
+        let start = self.text.len();
         let room = self.room(owner, limits);
         self.truncated |= text.len() > room;
         self.text.push_str(&text[..text.floor_char_boundary(room)]);
+        self.push_range(owner, field, start, limits);
     }
 
     #[inline]
@@ -229,7 +233,28 @@ pub(super) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
+    /// A value that may be a status.
+    #[inline]
+    fn integer(&mut self, field: &Field, tag: Tag, payload: u64, value: i64) {
+        // Apart, so that the usual way keeps nothing across a call.
+        if self.signals.is_some() {
+            return self.signal_and_push(field, tag, payload, value);
+        }
+        self.fields.push(self.owner, index(field), tag, payload, self.limits);
+    }
+
     #[inline(never)]
+    fn signal_and_push(&mut self, field: &Field, tag: Tag, payload: u64, value: i64) {
+        self.number(field, value);
+        self.fields.push(self.owner, index(field), tag, payload, self.limits);
+    }
+
+    #[inline(never)]
+    fn signal_and_push_text(&mut self, field: &Field, text: &str) {
+        self.named(field, text);
+        self.fields.push_text(self.owner, index(field), text, self.limits);
+    }
+
     fn number(&mut self, field: &Field, value: i64) {
         let Some(signals) = self.signals.as_deref_mut() else { return };
         match self.callsite.signal(field.index()) {
@@ -240,7 +265,6 @@ impl Recorder<'_> {
         }
     }
 
-    #[inline(never)]
     fn named(&mut self, field: &Field, text: &str) {
         let signal = self.callsite.signal(field.index());
         let Some(signals) = self.signals.as_deref_mut() else { return };
@@ -287,19 +311,12 @@ fn index(field: &Field) -> u16 {
 impl Visit for Recorder<'_> {
     #[inline]
     fn record_i64(&mut self, field: &Field, value: i64) {
-        // Signals first: the push is then the last thing to do, and nothing is kept across it.
-        if self.signals.is_some() {
-            self.number(field, value);
-        }
-        self.fields.push(self.owner, index(field), Tag::I64, value.cast_unsigned(), self.limits);
+        self.integer(field, Tag::I64, value.cast_unsigned(), value);
     }
 
     #[inline]
     fn record_u64(&mut self, field: &Field, value: u64) {
-        if self.signals.is_some() {
-            self.number(field, i64::try_from(value).unwrap_or(-1));
-        }
-        self.fields.push(self.owner, index(field), Tag::U64, value, self.limits);
+        self.integer(field, Tag::U64, value, i64::try_from(value).unwrap_or(-1));
     }
 
     #[inline]
@@ -315,7 +332,7 @@ impl Visit for Recorder<'_> {
     #[inline]
     fn record_str(&mut self, field: &Field, value: &str) {
         if self.signals.is_some() {
-            self.named(field, value);
+            return self.signal_and_push_text(field, value);
         }
         self.fields.push_text(self.owner, index(field), value, self.limits);
     }
