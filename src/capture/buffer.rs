@@ -124,7 +124,10 @@ impl Buffer {
         self.older.clear();
         self.older.shrink_to(RECENT);
         self.signals = Signals::default();
-        self.patch = ActivityPatch::default();
+        // Most requests leave it alone, and then its memory need not travel between processors.
+        if self.patch.touched {
+            self.patch = ActivityPatch::default();
+        }
         self.dropped_spans = 0;
         self.truncated = false;
         self.sealed = None;

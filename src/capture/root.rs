@@ -299,9 +299,13 @@ impl Root {
             }
         }
         buffer.truncated |= buffer.fields.truncated;
-        buffer.signals.error_event |= buffer.patch.error.is_some() || buffer.signals.said_error;
+        let (failed, outcome) = match &buffer.patch {
+            patch if patch.touched => (patch.error.is_some(), patch.outcome),
+            _ => (false, None),
+        };
+        buffer.signals.error_event |= failed || buffer.signals.said_error;
         let mut verdict = buffer.signals.judge(callsite, end);
-        if let Some(outcome) = buffer.patch.outcome.or(buffer.signals.said) {
+        if let Some(outcome) = outcome.or(buffer.signals.said) {
             verdict.outcome = outcome;
         }
         let trace_id = buffer.signals.remote_trace.unwrap_or(id.to_trace_id());
