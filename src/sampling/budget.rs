@@ -166,12 +166,7 @@ mod tests {
 
     /// Offers `per_second` requests of every claim for some seconds; gives what is kept of each in
     /// the mean, by second.
-    fn run(
-        budget: &Budget,
-        from: u64,
-        seconds: u64,
-        traffic: &[(Claim, u64)],
-    ) -> Vec<Vec<f64>> {
+    fn run(budget: &Budget, from: u64, seconds: u64, traffic: &[(Claim, u64)]) -> Vec<Vec<f64>> {
         let mut kept = vec![vec![0.0; traffic.len()]; seconds as usize];
         let mut arrivals: Vec<(u64, usize)> = Vec::new();
         for (index, (_, per_second)) in traffic.iter().enumerate() {

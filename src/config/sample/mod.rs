@@ -109,21 +109,11 @@ pub enum SelectorColumn {
 
 impl SamplingPolicy {
     /// Every trace.
-    pub const ALL: Self = Self {
-        faults: Faults::Server,
-        slow: None,
-        rate: 1.0,
-        budget: None,
-        overrides: Vec::new(),
-    };
+    pub const ALL: Self =
+        Self { faults: Faults::Server, slow: None, rate: 1.0, budget: None, overrides: Vec::new() };
     /// No trace: spans are not even collected.
-    pub const OFF: Self = Self {
-        faults: Faults::None,
-        slow: None,
-        rate: 0.0,
-        budget: None,
-        overrides: Vec::new(),
-    };
+    pub const OFF: Self =
+        Self { faults: Faults::None, slow: None, rate: 0.0, budget: None, overrides: Vec::new() };
 
     /// Whether any request at all could keep its trace.
     #[must_use]

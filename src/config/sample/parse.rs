@@ -164,7 +164,8 @@ impl<'a> Reader<'a> {
             "ekind" => SelectorColumn::Ekind,
             "route" => SelectorColumn::Route,
             word => {
-                let hint = near(word, &["ekind", "route"]).map(|it| format!("; did you mean {it}?"));
+                let hint =
+                    near(word, &["ekind", "route"]).map(|it| format!("; did you mean {it}?"));
                 let problem = format!("{EXPECTED}{}", hint.unwrap_or_default());
                 return Err(self.problem(begin, &problem));
             }
@@ -382,7 +383,7 @@ mod tests {
             "errors,route:/orders/{id}=0.1,route:/export/*>30s,budget=0.5/s",
             "errors,ekind:GET /orders/{id}=0.1,route:/files/{*path}=0,route:*>1m",
             "always:ekind:payment,never:route:/health",
-            r#"always:ekind:"a, \"b\" = c",never:route:"/x*",ekind:"\\"*=0.5"#,
+            r#"always:ekind:"a, \"b\" = c",never:route:"/x*",ekind:"\\\"a"*=0.5"#,
             "off,never:route:/health,budget=1/s",
         ] {
             assert_eq!(parsed(text).to_string(), text);
