@@ -12,7 +12,7 @@ use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
 use crate::capture::{ActivityFilter, ActivityLayer, Shared, outside, panics};
-use crate::config::{self, Config, Database};
+use crate::config::{self, Config, Database, SamplingPolicy};
 use crate::error::Error;
 use crate::model::Activity;
 use crate::pipeline::{Counters, Queue, ShutdownReport, Stats, Worker, WorkerHandle};
@@ -290,6 +290,36 @@ impl Handle {
         }
     }
 
+    /// Puts another sampling policy in force, for requests that end from now on.
+    ///
+    /// Where the old policy or the new one keeps no trace at all, requests under way during the
+    /// change keep none, and have no `trace_hash`: part of their spans may be missing.
+    ///
+    /// ```
+    /// # let (_layer, activities) = tracing_activity::builder()
+    /// #     .config(tracing_activity::Config::default())
+    /// #     .sink(tracing_activity::sink::MemorySink::new())
+    /// #     .build()?;
+    /// let handle = activities.handle();
+    /// // A look at everything, say behind an admin page:
+    /// let usual = handle.sampling();
+    /// handle.set_sampling("all,budget=50/s".parse()?);
+    /// handle.set_sampling(usual);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_sampling(&self, policy: SamplingPolicy) {
+        if let Some(running) = &self.running {
+            running.shared.set_sampling(policy);
+        }
+    }
+
+    /// The sampling policy in force; [`OFF`](SamplingPolicy::OFF) where nothing is captured.
+    #[must_use]
+    pub fn sampling(&self) -> SamplingPolicy {
+        let running = self.running.as_ref();
+        running.map_or(SamplingPolicy::OFF, |running| running.shared.sampling())
+    }
+
     fn shutdown(&self, deadline: Option<Duration>) -> ShutdownReport {
         let Some(running) = &self.running else { return ShutdownReport::of_nothing() };
         running.shared.set_enabled(false);
@@ -343,6 +373,17 @@ impl ShutdownGuard {
     /// See [`Handle::set_enabled`].
     pub fn set_enabled(&self, enabled: bool) {
         self.handle.set_enabled(enabled);
+    }
+
+    /// See [`Handle::set_sampling`].
+    pub fn set_sampling(&self, policy: SamplingPolicy) {
+        self.handle.set_sampling(policy);
+    }
+
+    /// See [`Handle::sampling`].
+    #[must_use]
+    pub fn sampling(&self) -> SamplingPolicy {
+        self.handle.sampling()
     }
 
     /// Ends capture and delivers what is waiting, at most for `deadline`.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::callsite::Callsite;
 use super::fields::{EVENT, FieldLimits, FieldRecord, Fields, Recorder};
+use super::mode::{Current, Epoch};
 use super::outcome::{Signals, Verdict};
 use super::panics::Panic;
 use super::patch::ActivityPatch;
@@ -63,6 +64,8 @@ pub(super) struct Sealed {
     pub(super) decision: Decision,
     /// Nanoseconds from the root's start to the activity's end.
     pub(super) duration: u64,
+    /// Spans were collected from beginning to end.
+    pub(super) collected: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,10 @@ pub(super) struct Buffer {
     pub(super) truncated: bool,
     pub(super) sealed: Option<Sealed>,
     pub(super) panic_message: Option<Box<str>>,
+    /// The epoch that the request began in.
+    pub(super) epoch: Epoch,
+    /// The sampler as of the last request.
+    pub(super) current: Current,
     /// The caps, at hand.
     limits: FieldLimits,
     max_spans: usize,
@@ -93,6 +100,8 @@ impl Buffer {
             limits: shared.limits,
             max_spans: shared.config.max_spans,
             max_depth: shared.config.max_depth,
+            epoch: shared.mode.epoch(),
+            current: shared.mode.current(),
             shared,
             id: ActivityId::default(),
             when: Timestamp::default(),
@@ -112,6 +121,9 @@ impl Buffer {
     /// Makes an emptied buffer the record of a new request.
     pub(super) fn begin(&mut self, id: ActivityId, when: Timestamp) {
         (self.id, self.when) = (id, when);
+        self.epoch = self.shared.mode.epoch();
+        // Where spans are not collected, all but the root go the slow way.
+        self.max_spans = if self.epoch.collects() { self.shared.config.max_spans } else { 1 };
     }
 
     /// Forgets everything; memory beyond the usual is given back.
@@ -181,9 +193,9 @@ impl Buffer {
     ) -> Option<u32> {
         let index = self.spans.len();
         let depth = self.spans.get(parent as usize).map_or(0, |parent| parent.depth + 1);
-        if index >= self.max_spans || depth as usize > self.max_depth {
-            self.dropped_spans = self.dropped_spans.saturating_add(1);
-            self.truncated = true;
+        if (index >= self.max_spans || depth as usize > self.max_depth)
+            && self.leaves_out(index, depth, callsite)
+        {
             return None;
         }
         if let Some(aged) = index.checked_sub(RECENT)
@@ -202,6 +214,21 @@ impl Buffer {
             panicked: false,
         });
         Some(index as u32)
+    }
+
+    /// Whether a span is left out: beyond the caps, or because spans are not collected.
+    #[cold]
+    #[inline(never)]
+    fn leaves_out(&mut self, index: usize, depth: u32, callsite: &Callsite) -> bool {
+        if !self.epoch.collects() && !callsite.annotates {
+            return true;
+        }
+        let beyond = index >= self.shared.config.max_spans || depth as usize > self.max_depth;
+        if beyond {
+            self.dropped_spans = self.dropped_spans.saturating_add(1);
+            self.truncated = true;
+        }
+        beyond
     }
 
     /// A span was left.
@@ -233,6 +260,9 @@ impl Buffer {
     fn has_room_for_event(&mut self, callsite: &Callsite) -> bool {
         let cap = self.shared.config.max_events;
         let is_error = callsite.is_error;
+        if !self.epoch.collects() && !is_error && !callsite.annotates {
+            return false;
+        }
         let room =
             self.events.len() < if is_error { cap.saturating_add(ERROR_RESERVE) } else { cap };
         self.truncated |= !room;

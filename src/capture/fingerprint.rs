@@ -10,9 +10,9 @@ use crate::shape::{ShapeSpan, trace_hash};
 /// The words of `otel.kind`.
 const KINDS: [&str; 5] = ["server", "client", "producer", "consumer", "internal"];
 
-/// The fingerprint of what was collected: `None` where spans are not.
+/// The fingerprint of what was collected: `None` where spans were not, or not all.
 pub(super) fn fingerprint(buffer: &Buffer) -> Option<TraceHash> {
-    if !buffer.shared.traces {
+    if !buffer.sealed.is_some_and(|sealed| sealed.collected) {
         return None;
     }
     let origin = buffer.spans.first()?.start;

@@ -11,6 +11,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use super::buffer::EventPlace;
 use super::callsite::Role;
+use super::mode::RoleKey;
 use super::panics;
 use super::registry::{
     ask_for_span, begin_root, close_other, enter_other, event_elsewhere, exit_root, find_root,
@@ -62,8 +63,8 @@ impl ActivityLayer {
 
 #[cold]
 #[inline(never)]
-fn new_role(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
-    Role::new(metadata, &shared.config, shared.traces)
+fn new_role(shared: &Shared, metadata: &'static Metadata<'static>, key: RoleKey) -> Role {
+    Role::new(metadata, &shared.config, key.collects())
 }
 
 /// Runs a callback so that no panic of ours reaches the application. Apart from the question
@@ -80,7 +81,7 @@ fn caught(shared: &Arc<Shared>, f: impl FnOnce(&Arc<Shared>)) {
 /// The role of a callsite, from this thread's cache where the state is free.
 pub(super) fn role_in(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
     let cached = with_thread(|thread| role_of(thread, shared, metadata));
-    cached.unwrap_or_else(|| Role::new(metadata, &shared.config, shared.traces))
+    cached.unwrap_or_else(|| new_role(shared, metadata, shared.mode.role_key()))
 }
 
 #[inline]
@@ -89,7 +90,8 @@ fn role_of(
     shared: &Shared,
     metadata: &'static Metadata<'static>,
 ) -> Role {
-    thread.roles.get(metadata, shared.layer, || new_role(shared, metadata))
+    let key = shared.mode.role_key();
+    thread.roles.get(metadata, key, || new_role(shared, metadata, key))
 }
 
 impl<S> Layer<S> for ActivityLayer
@@ -123,20 +125,20 @@ where
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        self.guarded(|shared| shared.traces, |shared| enter(shared, id, &ctx));
+        self.guarded(|shared| shared.mode.follows(), |shared| enter(shared, id, &ctx));
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
         self.guarded(
-            |shared| shared.traces || shared.may_be_root(id.into_u64()),
+            |shared| shared.mode.follows() || shared.may_be_root(id.into_u64()),
             |shared| exit(shared, id, &ctx),
         );
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        // Without traces, children that are recorded for their annotations end with the request.
+        // Where spans are not followed, children that are recorded for their annotations end with the request.
         self.guarded(
-            |shared| shared.traces || shared.may_be_root(id.into_u64()),
+            |shared| shared.mode.follows() || shared.may_be_root(id.into_u64()),
             |shared| close(shared, &id, &ctx),
         );
     }
@@ -157,7 +159,7 @@ pub(super) fn current_root() -> Option<Arc<Root>> {
 enum Placed {
     /// It was dealt with.
     Done,
-    /// It belongs to no activity.
+    /// It belongs to no activity that is followed.
     Outside(Role),
     /// The registry must be asked.
     Ask(Role),
@@ -174,8 +176,12 @@ where
     });
     match placed.unwrap_or_else(|| Placed::Ask(role_in(shared, metadata))) {
         Placed::Done => {}
-        Placed::Outside(role) => begin_root(shared, attributes, id, role, ctx),
-        Placed::Ask(role) => ask_for_span(shared, attributes, id, role, ctx),
+        Placed::Outside(role) if !shared.mode.unfollowed => {
+            begin_root(shared, attributes, id, role, ctx);
+        }
+        Placed::Outside(role) | Placed::Ask(role) => {
+            ask_for_span(shared, attributes, id, role, ctx);
+        }
     }
 }
 
@@ -189,10 +195,10 @@ fn place_span(
     role: Role,
 ) -> Placed {
     if !role.recorded && !role.root {
-        shared.ignore(role.callsite.metadata);
+        shared.ignore(role);
         return Placed::Done;
     }
-    if !shared.traces {
+    if !shared.mode.follows() {
         return Placed::Ask(role);
     }
     let place = if attributes.is_contextual() {
@@ -248,7 +254,11 @@ where
         place_event(thread, shared, event, role)
     });
     let placed = placed.unwrap_or_else(|| Placed::Ask(role_in(shared, metadata)));
-    let Placed::Ask(role) = placed else { return };
+    let role = match placed {
+        Placed::Ask(role) => role,
+        Placed::Outside(role) if shared.mode.unfollowed => role,
+        Placed::Outside(_) | Placed::Done => return,
+    };
     if !is_relevant(event, role) {
         return;
     }
@@ -264,11 +274,11 @@ fn is_relevant(event: &Event<'_>, role: Role) -> bool {
 fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, role: Role) -> Placed {
     if !is_relevant(event, role) {
         if !event.is_root() {
-            shared.ignore(role.callsite.metadata);
+            shared.ignore(role);
         }
         return Placed::Done;
     }
-    if !shared.traces {
+    if !shared.mode.follows() {
         return Placed::Ask(role);
     }
     let place = match event.parent() {
@@ -309,7 +319,7 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let raw = id.into_u64();
-    if !shared.traces {
+    if !shared.mode.follows() {
         return exit_root(shared, id, ctx);
     }
     let left = with_thread(|thread| {
@@ -325,10 +335,15 @@ where
             }
         }
         active.entries = active.entries.saturating_sub(1);
-        (active.entries == 0).then(|| thread.actives.remove(position))
+        Some((active.entries == 0).then(|| thread.actives.remove(position)))
     });
-    // Giving the buffer back may seal the activity: not while this thread's state is borrowed.
-    drop(left);
+    match left.flatten() {
+        // Giving the buffer back may seal the activity: not while this thread's state is borrowed.
+        Some(left) => drop(left),
+        // It may have been entered before spans were followed.
+        None if shared.mode.unfollowed && shared.may_be_root(raw) => exit_root(shared, id, ctx),
+        None => {}
+    }
 }
 
 fn close<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)

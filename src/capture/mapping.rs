@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use super::buffer::{Buffer, Sealed};
 use super::fields::{EVENT, FieldRecord};
 use super::fingerprint::fingerprint;
+use super::names::{Names, event_kind, is_annotated};
 use super::patch::ActivityPatch;
 use super::trace::trace;
 use super::url::{path_of, scrubbed};
@@ -43,7 +44,7 @@ impl Seed for Buffer {
 
 /// The activity that a sealed buffer records.
 fn activity(buffer: &Buffer) -> Option<Activity> {
-    let Sealed { verdict, decision, duration } = buffer.sealed?;
+    let Sealed { verdict, decision, duration, .. } = buffer.sealed?;
     let shared = &buffer.shared;
     let mut activity = Activity {
         when: buffer.when,
@@ -83,10 +84,7 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
 /// What the root's fields say before it is known which of several names is there.
 #[derive(Default)]
 struct Columns<'a> {
-    url: Option<Cow<'a, str>>,
-    query: Option<Cow<'a, str>>,
-    rpc: [Option<String>; 2],
-    messaging: [Option<String>; 2],
+    names: Names<'a>,
 }
 
 impl<'a> Columns<'a> {
@@ -104,16 +102,6 @@ impl<'a> Columns<'a> {
             }
         };
         match buffer.name_of(record) {
-            "http.request.method" => activity.method = method(&borrowed()),
-            "http.method" | "method" if activity.method.is_empty() => {
-                activity.method = method(&borrowed());
-            }
-            "http.route" => activity.route = text(),
-            "url.path" => self.url = Some(borrowed()),
-            "url.query" => self.query = Some(borrowed()),
-            "http.target" | "uri" | "path" | "url.full" | "http.url" => {
-                self.url.get_or_insert_with(borrowed);
-            }
             "user_agent.original" => activity.user_agent = text(),
             "http.user_agent" | "user_agent" => alias(&mut activity.user_agent),
             "http.request.header.referer" | "http.referer" | "referer" => {
@@ -133,41 +121,15 @@ impl<'a> Columns<'a> {
             "otel.status_description" | "otel.status_message" | "error" => {
                 alias(&mut activity.error);
             }
-            "rpc.service" => self.rpc[0] = Some(text()),
-            "rpc.method" => self.rpc[1] = Some(text()),
-            "messaging.operation.name" | "messaging.operation" | "messaging.operation.type" => {
-                self.messaging[0].get_or_insert_with(text);
-            }
-            "messaging.destination.name" => self.messaging[1] = Some(text()),
-            _ => {}
+            name => self.names.read(buffer, record, name),
         }
     }
 
-    fn fill(self, buffer: &Buffer, activity: &mut Activity) {
-        if let Some(mut url) = self.url {
-            if let Some(query) = self.query.filter(|query| !query.is_empty() && !url.contains('?'))
-            {
-                let url = url.to_mut();
-                url.push('?');
-                url.push_str(query.trim_start_matches('?'));
-            }
-            activity.url = scrubbed(&url);
-        }
+    fn fill(&self, buffer: &'a Buffer, activity: &mut Activity) {
+        activity.method = self.names.method.to_owned();
+        activity.url = self.names.url();
         activity.referer = scrubbed(&activity.referer);
-        if activity.route.is_empty() {
-            let joined = |[a, b]: [Option<String>; 2], between: &str| {
-                let parts: Vec<String> = [a, b].into_iter().flatten().collect();
-                parts.join(between)
-            };
-            activity.route = joined(self.rpc, "/");
-            if activity.route.is_empty() {
-                activity.route = joined(self.messaging, " ");
-            }
-        }
-        let is_http = !activity.method.is_empty() || !activity.url.is_empty();
-        if !is_http && activity.route.is_empty() {
-            buffer.spans[0].callsite.metadata.name().clone_into(&mut activity.route);
-        }
+        activity.route = self.names.route(buffer).into_owned();
     }
 }
 
@@ -177,15 +139,6 @@ pub(super) fn text(buffer: &Buffer, record: &FieldRecord) -> String {
         Some(text) => text.to_owned(),
         None => buffer.fields.value(record).to_string(),
     }
-}
-
-/// A known HTTP method in upper case, else `_OTHER`, as OpenTelemetry asks: a column of few
-/// values must not be at a client's mercy.
-fn method(text: &str) -> String {
-    const KNOWN: [&str; 10] =
-        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
-    let known = KNOWN.iter().find(|known| known.eq_ignore_ascii_case(text));
-    (*known.unwrap_or(&"_OTHER")).to_owned()
 }
 
 /// The network of an address, with or without a port: IPv4 to /24, IPv6 to /48.
@@ -210,9 +163,7 @@ pub(super) fn ip(text: &str) -> Option<Ipv6Addr> {
 /// What `activity.*` fields say, in the order recorded.
 fn annotations(buffer: &Buffer) -> ActivityPatch {
     let mut patch = ActivityPatch::default();
-    let mut spans = buffer.spans.iter().map(|it| it.callsite);
-    let mut events = buffer.events.iter().map(|it| it.callsite);
-    if !spans.any(|it| it.annotates) && !events.any(|it| it.annotates) {
+    if !is_annotated(buffer) {
         return patch;
     }
     let limits = &buffer.shared.limits;
@@ -389,13 +340,7 @@ fn fallbacks(buffer: &Buffer, activity: &mut Activity) {
         };
     }
     if activity.ekind.is_empty() {
-        activity.ekind = match (activity.method.as_str(), activity.route.as_str()) {
-            ("", "") => buffer.spans[0].callsite.metadata.name().to_owned(),
-            ("", route) => route.to_owned(),
-            // The path would make a column of few values one of many.
-            (method, "") => method.to_owned(),
-            (method, route) => [method, " ", route].concat(),
-        };
+        activity.ekind = event_kind(buffer, &activity.method, &activity.route).concat();
     }
 }
 

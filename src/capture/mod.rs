@@ -31,6 +31,8 @@ mod fields;
 mod fingerprint;
 mod layer;
 mod mapping;
+mod mode;
+mod names;
 mod outcome;
 pub(crate) mod panics;
 mod patch;

@@ -92,8 +92,8 @@ pub(super) fn begin_root<S>(
         return shared.recycle(buffer);
     }
     let root = shared.root(role.callsite, buffer);
-    shared.remember_root(id.into_u64());
-    extensions.insert(RootCell(root));
+    let remembered = shared.remember_root(id.into_u64());
+    extensions.insert(RootCell { root, remembered });
 }
 
 /// Records fields of a span whose buffer is not at hand.
@@ -223,8 +223,10 @@ where
 {
     let Some(span) = ctx.span(id) else { return };
     let cell = span.extensions_mut().remove::<RootCell>();
-    if let Some(RootCell(root)) = cell {
-        shared.forget_root(id.into_u64());
+    if let Some(RootCell { root, remembered }) = cell {
+        if remembered {
+            shared.forget_root(id.into_u64());
+        }
         root.close();
         shared.retire(root);
     } else if role_in(shared, span.metadata()).recorded
@@ -240,7 +242,7 @@ where
     S: for<'span> LookupSpan<'span>,
 {
     let extensions = span.extensions();
-    let RootCell(root) = extensions.get::<RootCell>()?;
+    let RootCell { root, .. } = extensions.get::<RootCell>()?;
     (root.layer() == shared.layer).then(|| Arc::clone(root))
 }
 

@@ -13,16 +13,22 @@ use std::time::Duration;
 use super::buffer::{Buffer, Sealed};
 use super::callsite::Callsite;
 use super::fields::Fields;
+use super::names::decide;
 use super::outcome::{End, Signals};
 use super::panics::Panic;
 use super::patch::ActivityPatch;
 use super::shared::Shared;
 use super::sync::{AtomicBool, Mutex, MutexGuard};
 use crate::model::ActivityId;
+use crate::sampling::{Decision, Finished};
 
 /// What the registry keeps for the root span.
 #[derive(Debug)]
-pub(super) struct RootCell(pub(super) Arc<Root>);
+pub(super) struct RootCell {
+    pub(super) root: Arc<Root>,
+    /// The root's id is among those remembered.
+    pub(super) remembered: bool,
+}
 
 /// Something that happened to a request away from its buffer. Spans are named by the registry's
 /// ids, which are unique among the open ones.
@@ -309,9 +315,19 @@ impl Root {
             verdict.outcome = outcome;
         }
         let trace_id = buffer.signals.remote_trace.unwrap_or(id.to_trace_id());
-        let decision =
-            shared.sampler.decide(verdict.outcome, Duration::from_nanos(duration), trace_id);
-        buffer.sealed = Some(Sealed { verdict, decision, duration });
+        let collected = buffer.epoch.collects() && buffer.epoch == shared.mode.epoch();
+        let mut decision = Decision::Drop;
+        if collected {
+            shared.mode.refresh(&mut buffer.current);
+            let finished = Finished {
+                outcome: verdict.outcome,
+                duration: Duration::from_nanos(duration),
+                trace_id,
+                ..Finished::default()
+            };
+            decision = decide(&buffer, finished, now);
+        }
+        buffer.sealed = Some(Sealed { verdict, decision, duration, collected });
         if buffer.truncated {
             shared.counters.count_truncated();
         }

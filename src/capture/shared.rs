@@ -9,13 +9,13 @@ use crossbeam_queue::ArrayQueue;
 use tracing_core::Metadata;
 
 use super::buffer::Buffer;
-use super::callsite::Callsite;
+use super::callsite::{Callsite, Role};
 use super::fields::FieldLimits;
+use super::mode::Mode;
 use super::root::Root;
-use crate::config::{CaptureConfig, Config};
+use crate::config::{CaptureConfig, Config, SamplingPolicy};
 use crate::model::{Activity, ActivityId, Timestamp};
 use crate::pipeline::{Counters, DropReason, Queue};
-use crate::sampling::TailSampler;
 
 /// Decides whether an activity is delivered.
 pub(crate) type ActivityFilter = Arc<dyn Fn(&Activity) -> bool + Send + Sync>;
@@ -38,9 +38,7 @@ pub(crate) struct Shared {
     pub(super) layer: u32,
     pub(super) config: CaptureConfig,
     pub(super) limits: FieldLimits,
-    pub(super) sampler: TailSampler,
-    /// Whether spans are collected at all.
-    pub(super) traces: bool,
+    pub(super) mode: Mode,
     pub(super) filter: Option<ActivityFilter>,
     pub(super) counters: Arc<Counters>,
     pub(super) queue: Arc<Queue>,
@@ -61,6 +59,8 @@ pub(crate) struct Shared {
     /// Every root there is, running or in the pool: to find the requests that never end.
     roots: Mutex<Vec<Weak<Root>>>,
     root_pool: ArrayQueue<Arc<Root>>,
+    /// When the layer was made, by the clock.
+    born: u64,
     clock: quanta::Clock,
 }
 
@@ -78,17 +78,17 @@ impl Shared {
         counters: Arc<Counters>,
     ) -> Arc<Self> {
         static LAYERS: AtomicU32 = AtomicU32::new(0);
-        let sampler = TailSampler::new(config.sample.clone());
+        let layer = LAYERS.fetch_add(1, Ordering::Relaxed);
+        let clock = quanta::Clock::new();
         Arc::new(Self {
-            layer: LAYERS.fetch_add(1, Ordering::Relaxed),
+            layer,
             limits: FieldLimits {
                 fields: config.capture.max_fields,
                 field_bytes: config.capture.max_field_bytes,
                 row_bytes: config.capture.max_row_bytes,
             },
             config: config.capture.clone(),
-            traces: sampler.can_keep(),
-            sampler,
+            mode: Mode::new(config.sample.clone(), layer),
             filter,
             counters,
             queue,
@@ -105,7 +105,8 @@ impl Shared {
             root_ids: (0..ROOT_IDS).map(|_| AtomicU16::new(0)).collect(),
             roots: Mutex::default(),
             root_pool: ArrayQueue::new(POOL),
-            clock: quanta::Clock::new(),
+            born: clock.raw(),
+            clock,
         })
     }
 
@@ -115,6 +116,14 @@ impl Shared {
 
     pub(super) fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn sampling(&self) -> SamplingPolicy {
+        self.mode.current().sampler.policy().clone()
+    }
+
+    pub(crate) fn set_sampling(&self, policy: SamplingPolicy) {
+        self.mode.set(policy);
     }
 
     /// Ticks of the clock: the processor's counter where it is steady, else nanoseconds. Only
@@ -128,6 +137,11 @@ impl Shared {
     /// processors may be by a hair.
     pub(super) fn nanos(&self, from: u64, to: u64) -> u64 {
         if to <= from { 0 } else { self.clock.delta_as_nanos(from, to) }
+    }
+
+    /// Nanoseconds from the making of the layer to this time.
+    pub(super) fn age(&self, now: u64) -> u64 {
+        self.nanos(self.born, now)
     }
 
     /// One of our callbacks panicked. That is a defect of ours; the application goes on, and
@@ -164,13 +178,14 @@ impl Shared {
     #[inline]
     pub(super) fn ignores(&self, metadata: &'static Metadata<'static>) -> bool {
         let (address, slot) = self.ignored_slot(metadata);
-        slot.load(Ordering::Relaxed) == address
+        slot.load(Ordering::Relaxed) ^ address <= self.mode.ignored()
     }
 
-    /// Remembers a callsite that means nothing. It may take the place of another.
-    pub(super) fn ignore(&self, metadata: &'static Metadata<'static>) {
-        let (address, slot) = self.ignored_slot(metadata);
-        slot.store(address, Ordering::Relaxed);
+    /// Remembers a callsite whose role means nothing. It may take the place of another. The lowest
+    /// bit, which no address has, marks one that only means nothing while spans are not collected.
+    pub(super) fn ignore(&self, role: Role) {
+        let (address, slot) = self.ignored_slot(role.callsite.metadata);
+        slot.store(address | usize::from(!role.collecting), Ordering::Relaxed);
     }
 
     #[inline]
@@ -187,16 +202,17 @@ impl Shared {
         self.root_ids(id).load(Ordering::Relaxed) != 0
     }
 
-    pub(super) fn remember_root(&self, id: u64) {
-        if !self.traces {
+    /// Remembers a root, where spans are not followed. Tells whether it is to be forgotten again.
+    pub(super) fn remember_root(&self, id: u64) -> bool {
+        let follows = self.mode.follows();
+        if !follows {
             self.root_ids(id).fetch_add(1, Ordering::Relaxed);
         }
+        !follows
     }
 
     pub(super) fn forget_root(&self, id: u64) {
-        if !self.traces {
-            self.root_ids(id).fetch_sub(1, Ordering::Relaxed);
-        }
+        self.root_ids(id).fetch_sub(1, Ordering::Relaxed);
     }
 
     #[inline]

@@ -45,7 +45,7 @@ variables! {
     ACTIVITY_INSECURE: "`true`, `false`", "`false`", "Lets a password travel unencrypted to another host.";
     ACTIVITY_MIGRATE: "`true`, `false`", "`true`", "Whether `init` creates and upgrades the tables. With `false` it only checks them.";
     ACTIVITY_RETENTION: "whole days such as `90d`, or `forever`", "`forever`", "Age at which rows are deleted. Set when the tables are created or upgraded.";
-    ACTIVITY_SAMPLE: "`all`, `off`, or rules `errors`, `slow>DURATION`, `rate=NUMBER`, comma-separated", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here.";
+    ACTIVITY_SAMPLE: "`all`, `off`, or rules such as `errors,slow>500ms,rate=0.01,ekind:checkout=1`: [the language](docs/sampling.md)", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here.";
     ACTIVITY_ROOTS: "`request`, `all`", "`request`", "Which parentless spans begin an activity: requests, or all.";
     ACTIVITY_FILTER: "directives such as `info,my_crate=debug`", "`info`", "Which child spans and events are recorded. A request's root is recognised whatever its level.";
     OTEL_SERVICE_NAME: "text", "the executable's name", "Name of this service: column `service`.";

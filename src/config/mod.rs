@@ -23,7 +23,7 @@ pub use database::{ClickHouse, Database, Secret};
 pub use env::{ConfigError, EnvVar};
 pub use filter::SpanFilter;
 pub(crate) use filter::is_exporter as filter_is_exporter;
-pub use sample::SamplingPolicy;
+pub use sample::{Faults, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn};
 pub use units::{ByteSize, parse_duration};
 
 use crate::model::Timestamp;

@@ -109,12 +109,15 @@ impl FromStr for Outcome {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum KeepReason {
-    /// The request failed on the server's side (the Collector's `status_code`).
+    /// The request failed on the server's side or, where the policy says so, on the client's (the
+    /// Collector's `status_code`).
     StatusCode,
     /// The request was slower than the threshold (the Collector's `latency`).
     Latency,
     /// The request is part of the random sample (the Collector's `probabilistic`).
     Probabilistic,
+    /// The policy always keeps requests of its kind (the Collector's `always_sample`).
+    AlwaysSample,
 }
 
 impl KeepReason {
@@ -125,6 +128,7 @@ impl KeepReason {
             Self::StatusCode => "status_code",
             Self::Latency => "latency",
             Self::Probabilistic => "probabilistic",
+            Self::AlwaysSample => "always_sample",
         }
     }
 }

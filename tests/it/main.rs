@@ -11,6 +11,9 @@ mod handoff;
 mod outcomes;
 mod overload;
 mod pitfalls;
+mod policy;
+mod sampling;
 mod shape;
+mod switching;
 #[macro_use]
 mod support;

@@ -86,6 +86,11 @@ impl Interpreter {
         Self { workers, guard, sink, default }
     }
 
+    /// Puts this sampling policy in force.
+    pub(crate) fn sample(&self, policy: SamplingPolicy) {
+        self.guard.set_sampling(policy);
+    }
+
     /// Has one thread do these actions.
     pub(crate) fn turn(&self, thread: usize, actions: Vec<Action>, hands: Hands) -> Answer {
         self.begin(thread, actions, hands);

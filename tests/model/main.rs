@@ -250,6 +250,67 @@ fn threads_that_take_turns_fill_the_columns_where_no_trace_is_kept() {
     interpreter.finish();
 }
 
+#[test]
+fn a_policy_that_changes_under_way_loses_no_request_and_keeps_only_whole_traces() {
+    // A layer follows its spans for good once it had to: each program has one of its own.
+    let outer = Interpreter::new(SamplingPolicy::OFF);
+    let kept = Cell::new(0);
+    let policy = |keeps: bool| if keeps { SamplingPolicy::ALL } else { SamplingPolicy::OFF };
+    let check = |(program, (born, switches)): &(Vec<Step>, (bool, Vec<bool>))| {
+        let interpreter = Interpreter::new(policy(*born));
+        let mut reference = Reference::default();
+        let (mut hands, mut ids) = (Hands::default(), BTreeMap::new());
+        let mut keeps = *born;
+        for (step, switch) in program.iter().zip(switches.iter().chain(std::iter::repeat(&false))) {
+            if *switch {
+                keeps = !keeps;
+                interpreter.sample(policy(keeps));
+            }
+            let step = std::slice::from_ref(step);
+            (hands, _) = take_turns(&interpreter, &mut reference, step, hands, &mut ids)?;
+        }
+        let (activities, after) = interpreter.delivered();
+        let columns = |it: Expected| Expected { spans: Vec::new(), events: Vec::new(), ..it };
+        let in_some_order = |rows: &mut dyn Iterator<Item = Expected>| {
+            let mut rows: Vec<String> = rows.map(|row| format!("{:?}", columns(row))).collect();
+            rows.sort();
+            rows
+        };
+        let real_rows = in_some_order(&mut activities.iter().map(real));
+        let expected = reference.expected();
+        same("the activities", &real_rows, &in_some_order(&mut expected.clone().into_iter()))?;
+        same("in flight", &after.in_flight(), &0)?;
+        same("panics and truncated", &(after.panics + after.truncated), &0)?;
+        let expected = by_root(expected);
+        for activity in activities.iter().filter(|it| it.trace.is_some()) {
+            sound(activity)?;
+            let real = real(activity);
+            let root = number(&real.spans[0]);
+            same(&format!("activity of span {root}"), &Some(&real), &expected.get(&root))?;
+            kept.update(|kept| kept + 1);
+        }
+        interpreter.finish();
+        Ok(())
+    };
+    for_all(
+        &outer,
+        (
+            drafts(0..80),
+            proptest::bool::ANY,
+            proptest::collection::vec(proptest::bool::weighted(0.1), 160),
+        ),
+        |(drafts, born, switches)| (sequence(drafts), (*born, switches.clone())),
+        |(program, (born, switches))| {
+            let at = switches.iter().enumerate().filter(|(_, switch)| **switch);
+            let at: Vec<usize> = at.map(|(step, _)| step).collect();
+            format!("{}  born {born}, switched before the steps {at:?}\n", steps(program))
+        },
+        check,
+    );
+    assert!(kept.get() > 50, "{} traces in all", kept.get());
+    outer.finish();
+}
+
 /// What is left of an activity when nobody looks at the order.
 #[derive(Debug, PartialEq)]
 struct Unordered {

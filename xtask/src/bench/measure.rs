@@ -172,6 +172,12 @@ fn results() -> Result<PathBuf> {
     Ok(target.join("criterion/usual"))
 }
 
+/// Nanoseconds of the tail decision, by a policy of twenty rules.
+pub(super) fn decision() -> Result<f64> {
+    eprintln!("measuring the sampling decision");
+    number(&last_object(&bench("decision", &[])?)?, "decision_ns")
+}
+
 /// Activities per second of the worker's processor time.
 pub(super) fn pipeline() -> Result<f64> {
     eprintln!("measuring the pipeline");

@@ -66,6 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.gates {
         let times = Times::measure(args.rounds)?;
         figures.extend(timed(&times)?);
+        figures.push(decision()?);
         figures.push(pipeline()?);
         print_peers(&allocations, &instructions, &times);
     }
@@ -132,6 +133,15 @@ fn timed(times: &Times) -> Result<Vec<Figure>> {
         figures.push(Figure { key, value, bar: Bar::AtMost(bar), says });
     }
     Ok(figures)
+}
+
+fn decision() -> Result<Figure> {
+    Ok(Figure {
+        key: "decision_ns",
+        value: measure::decision()?,
+        bar: Bar::AtMost(100.0),
+        says: "time to decide about a trace, by a policy of twenty rules",
+    })
 }
 
 fn pipeline() -> Result<Figure> {

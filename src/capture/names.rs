@@ -1,0 +1,188 @@
+//! Method, address, route and event kind of a request, from the fields of its root span.
+//!
+//! They are columns, and the sampling policy may have rules about them. So they are found in one
+//! place for both: by `mapping` on the worker's thread, and by [`decide`] when the request ends,
+//! but only where the policy asks for them.
+
+use std::borrow::Cow;
+
+use super::buffer::Buffer;
+use super::fields::FieldRecord;
+use super::mapping::text;
+use super::url::scrubbed;
+use crate::sampling::{Decision, Finished};
+
+/// What the root's fields say of its names, before it is known which of several are there.
+#[derive(Default)]
+pub(super) struct Names<'a> {
+    /// Empty where there is none.
+    pub(super) method: &'static str,
+    route: Cow<'a, str>,
+    url: Option<Cow<'a, str>>,
+    query: Option<Cow<'a, str>>,
+    rpc: [Option<Cow<'a, str>>; 2],
+    messaging: [Option<Cow<'a, str>>; 2],
+}
+
+impl<'a> Names<'a> {
+    /// Reads a field of the root span. Among aliases the conventional name wins, else the last.
+    pub(super) fn read(&mut self, buffer: &'a Buffer, record: &FieldRecord, name: &str) {
+        let text = || match buffer.fields.text_of(record) {
+            Some(text) => Cow::Borrowed(text),
+            None => Cow::Owned(text(buffer, record)),
+        };
+        match name {
+            "http.request.method" => self.method = method(&text()),
+            "http.method" | "method" if self.method.is_empty() => self.method = method(&text()),
+            "http.route" => self.route = text(),
+            "url.path" => self.url = Some(text()),
+            "url.query" => self.query = Some(text()),
+            "http.target" | "uri" | "path" | "url.full" | "http.url" => {
+                self.url.get_or_insert_with(text);
+            }
+            "rpc.service" => self.rpc[0] = Some(text()),
+            "rpc.method" => self.rpc[1] = Some(text()),
+            "messaging.operation.name" | "messaging.operation" | "messaging.operation.type" => {
+                self.messaging[0].get_or_insert_with(text);
+            }
+            "messaging.destination.name" => self.messaging[1] = Some(text()),
+            _ => {}
+        }
+    }
+
+    /// The address without its secrets; empty where there is none.
+    pub(super) fn url(&self) -> String {
+        let Some(url) = &self.url else { return String::new() };
+        match self.query.as_deref() {
+            Some(query) if !query.is_empty() && !url.contains('?') => {
+                scrubbed(&[url, "?", query.trim_start_matches('?')].concat())
+            }
+            _ => scrubbed(url),
+        }
+    }
+
+    /// The route; of what is no HTTP request the name of its span.
+    pub(super) fn route(&self, buffer: &'a Buffer) -> Cow<'_, str> {
+        if !self.route.is_empty() {
+            return Cow::Borrowed(&self.route);
+        }
+        for (parts, between) in [(&self.rpc, "/"), (&self.messaging, " ")] {
+            let route = joined(parts, between);
+            if !route.is_empty() {
+                return route;
+            }
+        }
+        let is_http = !self.method.is_empty() || !self.url().is_empty();
+        Cow::Borrowed(if is_http { "" } else { buffer.spans[0].callsite.metadata.name() })
+    }
+}
+
+/// Both parts with something between them, or the one that there is.
+fn joined<'s>(parts: &'s [Option<Cow<'_, str>>; 2], between: &str) -> Cow<'s, str> {
+    match [parts[0].as_deref(), parts[1].as_deref()] {
+        [Some(a), Some(b)] => Cow::Owned([a, between, b].concat()),
+        [one, other] => Cow::Borrowed(one.or(other).unwrap_or_default()),
+    }
+}
+
+/// A known HTTP method in upper case, else `_OTHER`, as OpenTelemetry asks: a column of few
+/// values must not be at a client's mercy.
+fn method(text: &str) -> &'static str {
+    const KNOWN: [&str; 10] =
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
+    KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(text)).unwrap_or("_OTHER")
+}
+
+/// The event kind of a request that nobody annotated, in parts.
+pub(super) fn event_kind<'a>(buffer: &Buffer, method: &'a str, route: &'a str) -> [&'a str; 3] {
+    match (method, route) {
+        ("", "") => [buffer.spans[0].callsite.metadata.name(), "", ""],
+        ("", route) => [route, "", ""],
+        // The path would make a column of few values one of many.
+        (method, "") => [method, "", ""],
+        (method, route) => [method, " ", route],
+    }
+}
+
+/// Whether any span or event has `activity.*` fields.
+pub(super) fn is_annotated(buffer: &Buffer) -> bool {
+    let mut spans = buffer.spans.iter().map(|it| it.callsite);
+    let mut events = buffer.events.iter().map(|it| it.callsite);
+    spans.any(|it| it.annotates) || events.any(|it| it.annotates)
+}
+
+/// The event kind that the application gave: its last word, `with_activity` before fields.
+fn said_event_kind(buffer: &Buffer) -> Option<Cow<'_, str>> {
+    let patched = buffer.patch.event.as_deref().map(Cow::Borrowed);
+    let annotated = || {
+        let mut records = buffer.fields.iter().rev();
+        let record = records.find(|record| buffer.name_of(record) == "activity.ekind")?;
+        Some(match buffer.fields.text_of(record) {
+            Some(text) => Cow::Borrowed(text),
+            None => Cow::Owned(text(buffer, record)),
+        })
+    };
+    let said = patched.or_else(|| if is_annotated(buffer) { annotated() } else { None });
+    said.filter(|said| !said.is_empty())
+}
+
+/// Decides about the trace of a request that ended at `now`.
+#[inline]
+pub(super) fn decide(buffer: &Buffer, finished: Finished<'_>, now: u64) -> Decision {
+    let sampler = &buffer.current.sampler;
+    if sampler.tail().reads_names() {
+        return decide_by_names(buffer, finished, now);
+    }
+    sampler.decide(&finished, || buffer.shared.age(now))
+}
+
+#[inline(never)]
+fn decide_by_names(buffer: &Buffer, finished: Finished<'_>, now: u64) -> Decision {
+    let sampler = &buffer.current.sampler;
+    let decide = |ekind: &str, route: &str| {
+        sampler.decide(&Finished { ekind, route, ..finished }, || buffer.shared.age(now))
+    };
+    let said =
+        if sampler.tail().reads_ekind() { said_event_kind(buffer) } else { Some(Cow::default()) };
+    let mut names = Names::default();
+    if said.is_none() || sampler.tail().reads_route() {
+        for record in buffer.fields.iter().filter(|record| record.owner == 0) {
+            names.read(buffer, record, buffer.name_of(record));
+        }
+    }
+    let route = names.route(buffer);
+    match said {
+        Some(said) => decide(&said, &route),
+        None => with_joined(event_kind(buffer, names.method, &route), |it| decide(it, &route)),
+    }
+}
+
+/// Runs `f` on the parts joined, without an allocation where they are as short as they usually are.
+fn with_joined<R>(parts: [&str; 3], f: impl FnOnce(&str) -> R) -> R {
+    let mut bytes = [0; 128];
+    let len = parts.iter().map(|part| part.len()).sum();
+    if let Some(mut room) = bytes.get_mut(..len) {
+        for part in parts {
+            let (to, rest) = room.split_at_mut(part.len());
+            to.copy_from_slice(part.as_bytes());
+            room = rest;
+        }
+        if let Ok(text) = std::str::from_utf8(&bytes[..len]) {
+            return f(text);
+        }
+    }
+    f(&parts.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_joined_whatever_their_length() {
+        for route in ["", "/orders/{id}", "/ä/ö", &"/x".repeat(100)] {
+            let joined = with_joined(["GET", " ", route], str::to_owned);
+            assert_eq!(joined, format!("GET {route}"));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The sampling policy and its small language. `docs/sampling.md` explains it to users.
+//!
+//! ```text
+//! policy   = rule { "," rule }
+//! rule     = "all" | "off" | "errors" | "faults"
+//!          | "slow>" duration | "rate=" share | "budget=" number "/s"
+//!          | selector ">" duration | selector "=" share
+//!          | "always:" selector | "never:" selector
+//! selector = ( "ekind:" | "route:" ) text [ "*" ]
+//! text     = bare, without , = > and " | "\"" with \" and \\ inside "\""
+//! ```
+//!
+//! The words are the Collector's: `errors` and `faults` are its policy `status_code`, `slow` is
+//! `latency`, `rate` is `probabilistic`, `always` is `always_sample`, `never` is `drop`, `budget`
+//! is `rate_limiting`.
+//!
+//! Invariants:
+//! - What a policy prints reads back as the same policy.
+//! - An error names the column, the rule and what is accepted there. Nothing panics.
+//! - A text that would keep nothing has to say so by `off`: it would more likely be a mistake.
+//!
+//! Absent on purpose: which rule wins, and every figure that the decision needs (`sampling`).
+
+mod parse;
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+/// Which traces are kept. Every request is a row whatever the policy says; it decides about the
+/// spans only.
+///
+/// ```
+/// use tracing_activity::config::SamplingPolicy;
+/// let text = "errors,slow>250ms,rate=0.05,ekind:checkout=1,never:route:/health";
+/// let policy: SamplingPolicy = text.parse().unwrap();
+/// assert_eq!(policy.to_string(), text);
+/// let error = "errors,slwo>1s".parse::<SamplingPolicy>().unwrap_err();
+/// assert!(error.contains("column 8") && error.contains("did you mean slow"), "{error}");
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct SamplingPolicy {
+    /// Which faults keep their trace: `errors`, `faults`.
+    pub faults: Faults,
+    /// Keep the traces of requests that took longer: `slow>500ms`.
+    pub slow: Option<Duration>,
+    /// Share of all traces kept at random, from 0 to 1: `rate=0.01`.
+    pub rate: f64,
+    /// Traces kept per second, about, beyond which shares are kept: `budget=100/s`.
+    pub budget: Option<f64>,
+    /// What holds for some event kinds or routes only. Of two about the same thing the last
+    /// stands.
+    pub overrides: Vec<Override>,
+}
+
+/// Which faults keep their trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Faults {
+    /// None.
+    #[default]
+    None,
+    /// Those of the server: `errors`.
+    Server,
+    /// Those of the server and of the client: `faults`.
+    All,
+}
+
+/// A rule for the requests that a selector matches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Override {
+    /// Which requests.
+    pub selector: Selector,
+    /// What holds for them.
+    pub rule: OverrideRule,
+}
+
+/// What an [`Override`] says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OverrideRule {
+    /// Their traces are always kept.
+    Always,
+    /// Their traces are never kept, but for faults of the server where these are kept.
+    Never,
+    /// They are slow when they took longer than this.
+    Slow(Duration),
+    /// This share of them is kept at random.
+    Rate(f64),
+}
+
+/// Requests by their event kind or route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Selector {
+    /// What is looked at.
+    pub column: SelectorColumn,
+    /// What it is, or begins with.
+    pub text: String,
+    /// Whether `text` is only the beginning: `*` in the language.
+    pub prefix: bool,
+}
+
+/// What a [`Selector`] looks at: a column of the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SelectorColumn {
+    /// The event kind.
+    Ekind,
+    /// The route's template.
+    Route,
+}
+
+impl SamplingPolicy {
+    /// Every trace.
+    pub const ALL: Self =
+        Self { faults: Faults::Server, slow: None, rate: 1.0, budget: None, overrides: Vec::new() };
+    /// No trace: spans are not even collected.
+    pub const OFF: Self =
+        Self { faults: Faults::None, slow: None, rate: 0.0, budget: None, overrides: Vec::new() };
+
+    /// Whether any request at all could keep its trace.
+    #[must_use]
+    pub fn can_keep(&self) -> bool {
+        self.faults != Faults::None
+            || self.slow.is_some()
+            || self.rate > 0.0
+            || self.overrides.iter().any(|it| match it.rule {
+                OverrideRule::Always | OverrideRule::Slow(_) => true,
+                OverrideRule::Rate(rate) => rate > 0.0,
+                OverrideRule::Never => false,
+            })
+    }
+}
+
+impl Default for SamplingPolicy {
+    /// Server faults, requests slower than 500 ms, and one in a hundred.
+    fn default() -> Self {
+        let slow = Some(Duration::from_millis(500));
+        Self { faults: Faults::Server, slow, rate: 0.01, ..Self::OFF }
+    }
+}
+
+impl SelectorColumn {
+    /// The column's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ekind => "ekind",
+            Self::Route => "route",
+        }
+    }
+}
+
+impl fmt::Display for SamplingPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        let mut rule = |f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>| {
+            let comma = if std::mem::take(&mut first) { "" } else { "," };
+            write!(f, "{comma}{text}")
+        };
+        if !self.can_keep() {
+            rule(f, format_args!("off"))?;
+        }
+        match self.faults {
+            Faults::None => {}
+            Faults::Server => rule(f, format_args!("errors"))?,
+            Faults::All => rule(f, format_args!("faults"))?,
+        }
+        if let Some(slow) = self.slow {
+            rule(f, format_args!("slow>{}", humantime::format_duration(slow)))?;
+        }
+        if self.rate > 0.0 {
+            rule(f, format_args!("rate={}", self.rate))?;
+        }
+        for it in &self.overrides {
+            rule(f, format_args!("{it}"))?;
+        }
+        match self.budget {
+            Some(budget) => rule(f, format_args!("budget={budget}/s")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let selector = &self.selector;
+        match self.rule {
+            OverrideRule::Always => write!(f, "always:{selector}"),
+            OverrideRule::Never => write!(f, "never:{selector}"),
+            OverrideRule::Slow(slow) => {
+                write!(f, "{selector}>{}", humantime::format_duration(slow))
+            }
+            OverrideRule::Rate(rate) => write!(f, "{selector}={rate}"),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { column, text, prefix } = self;
+        write!(f, "{}:", column.as_str())?;
+        let is_bare = !text.contains([',', '=', '>', '"'])
+            && !text.ends_with('*')
+            && text.trim() == text
+            && (*prefix || !text.is_empty());
+        if is_bare {
+            f.write_str(text)?;
+        } else {
+            f.write_char('"')?;
+            for c in text.chars() {
+                if matches!(c, '"' | '\\') {
+                    f.write_char('\\')?;
+                }
+                f.write_char(c)?;
+            }
+            f.write_char('"')?;
+        }
+        f.write_str(if *prefix { "*" } else { "" })
+    }
+}

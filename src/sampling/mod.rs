@@ -1,0 +1,126 @@
+//! The tail decision: whether a finished request keeps its trace. Every request is a row whatever
+//! is decided.
+//!
+//! [`TailSampler`] is pure: it looks at the policy and at what the request turned out to be, so it
+//! can run on the request's thread and anyone can recompute it from the row. [`Budget`] is the only
+//! state: it counts what asks to be kept and answers with the [`Shares`] that may be. [`Sampler`]
+//! puts the two together.
+//!
+//! What is random follows OpenTelemetry's consistent probability sampling
+//! (`trace/tracestate-probability-sampling.md`): a trace is kept when R, the low 56 bits of its id
+//! or the `rv` that came with it, is at least the rejection threshold T. So services that share a
+//! trace id agree. The trace then stands for 2^56 / (2^56 - T) requests.
+//!
+//! Invariants:
+//! - T never depends on R: the budget looks at what was *offered*, never at what was kept. So the
+//!   sum of the weights is an unbiased estimate, with a budget as without one.
+//! - Every request that any rule could keep has a chance above 0, however small the budget.
+//! - No lock, no allocation, no clock: the time is passed in.
+//!
+//! Order of the rules, first match wins:
+//! 1. faults of the server, where the policy keeps them: kept, weight 1;
+//! 2. `never`: dropped; `always`: kept, weight 1;
+//! 3. faults of the client (`faults`) and what is slow: kept, with a budget a share of them;
+//! 4. at random, by rate.
+//!
+//! Of several overrides that match, the most specific one has the word, for each of: always or
+//! never, slow, rate. An event kind is more specific than a route, a whole name than a beginning, a
+//! longer beginning than a shorter one: whole ekind, whole route, beginning of the ekind, beginning
+//! of the route, the policy's own.
+
+mod budget;
+mod tail;
+
+use std::time::Duration;
+
+pub use budget::{Budget, Shares};
+pub use tail::{Claim, Rate, TailSampler};
+
+use crate::config::SamplingPolicy;
+use crate::model::{KeepReason, Outcome, TraceId};
+
+/// 2^56: the number of values that R can take.
+const RANDOM_SPACE: u64 = 1 << 56;
+
+/// What becomes of a trace.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Decision {
+    /// It is kept.
+    Keep {
+        /// Why.
+        reason: KeepReason,
+        /// How many requests it stands for.
+        weight: f32,
+    },
+    /// Its spans are dropped; the row remains.
+    Drop,
+}
+
+/// What a request turned out to be, as far as it matters for its trace.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Finished<'a> {
+    /// How it went.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub duration: Duration,
+    /// The trace that it belongs to.
+    pub trace_id: TraceId,
+    /// `rv` of the trace state, which takes the place of the trace id's low 56 bits.
+    pub random_value: Option<u64>,
+    /// The column `ekind`; matters only to a policy that [reads](TailSampler::reads_ekind) it.
+    pub ekind: &'a str,
+    /// The column `route`, likewise.
+    pub route: &'a str,
+}
+
+impl Finished<'_> {
+    /// R: 56 random bits that all services of one trace agree on.
+    #[must_use]
+    pub fn randomness(&self) -> u64 {
+        let mut low = [0; 8];
+        low.copy_from_slice(&self.trace_id.to_bytes()[8..]);
+        self.random_value.unwrap_or(u64::from_be_bytes(low)) & (RANDOM_SPACE - 1)
+    }
+}
+
+/// A policy at work: the pure decision, and the state of the budget where there is one.
+#[derive(Debug)]
+pub struct Sampler {
+    policy: SamplingPolicy,
+    tail: TailSampler,
+    budget: Option<Budget>,
+}
+
+impl Sampler {
+    /// A sampler for this policy, its budget untouched.
+    #[must_use]
+    pub fn new(policy: SamplingPolicy) -> Self {
+        let tail = TailSampler::new(&policy);
+        let budget = policy.budget.map(Budget::new);
+        Self { policy, tail, budget }
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &SamplingPolicy {
+        &self.policy
+    }
+
+    /// The pure part.
+    #[must_use]
+    pub fn tail(&self) -> &TailSampler {
+        &self.tail
+    }
+
+    /// Decides about one finished request. `nanos` gives the nanoseconds since some fixed point; it
+    /// is asked only where there is a budget.
+    #[inline]
+    pub fn decide(&self, request: &Finished<'_>, nanos: impl FnOnce() -> u64) -> Decision {
+        let claim = self.tail.claim(request);
+        let shares = match &self.budget {
+            None => Shares::ALL,
+            Some(budget) => budget.offer(&claim, nanos()),
+        };
+        claim.settle(request, shares)
+    }
+}

@@ -1,0 +1,425 @@
+//! [`TailSampler`]: a policy made ready to decide, without any state.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Decision, Finished, RANDOM_SPACE, Shares};
+use crate::config::{Faults, OverrideRule, SamplingPolicy, Selector, SelectorColumn};
+use crate::model::{KeepReason, Outcome};
+
+/// A probability as the number of values of R that are kept, of 2^56.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate(u64);
+
+impl Rate {
+    /// Certainty.
+    pub const ALL: Self = Self(RANDOM_SPACE);
+
+    /// The nearest rate to a probability; what is outside of 0 to 1 is taken for the nearest end.
+    #[must_use]
+    pub fn new(probability: f64) -> Self {
+        Self((probability.clamp(0.0, 1.0) * RANDOM_SPACE as f64) as u64)
+    }
+
+    /// The probability.
+    #[must_use]
+    pub fn probability(self) -> f64 {
+        self.0 as f64 / RANDOM_SPACE as f64
+    }
+
+    /// This share of it, which keeps the traces with the highest R.
+    fn share(self, share: f64) -> Self {
+        if share < 1.0 { Self((self.0 as f64 * share) as u64) } else { self }
+    }
+
+    fn keeps(self, randomness: u64) -> bool {
+        randomness >= RANDOM_SPACE - self.0
+    }
+
+    /// Requests that one of the kept stands for.
+    fn weight(self) -> f32 {
+        (RANDOM_SPACE as f64 / self.0 as f64) as f32
+    }
+}
+
+/// On what ground a trace asks to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It is kept whatever the budget says: a fault of the server, or `always`.
+    Certain(KeepReason),
+    /// A rule keeps it, within the budget; failing that it is among the random ones.
+    Rule(KeepReason, Rate),
+    /// It may be kept at random.
+    Random(Rate),
+    /// It may not be kept.
+    Never,
+}
+
+impl Claim {
+    /// Decides, given what the budget leaves.
+    #[must_use]
+    #[inline]
+    pub fn settle(self, request: &Finished<'_>, shares: Shares) -> Decision {
+        let (reason, rate) = match self {
+            Self::Never => return Decision::Drop,
+            Self::Certain(reason) => return Decision::Keep { reason, weight: 1.0 },
+            Self::Random(rate) => (KeepReason::Probabilistic, rate.share(shares.random)),
+            // One R decides for both grounds, so the larger chance is the chance.
+            Self::Rule(reason, rate) => {
+                let (rule, random) = (Rate::ALL.share(shares.rules), rate.share(shares.random));
+                if random > rule { (KeepReason::Probabilistic, random) } else { (reason, rule) }
+            }
+        };
+        if rate.keeps(request.randomness()) {
+            Decision::Keep { reason, weight: rate.weight() }
+        } else {
+            Decision::Drop
+        }
+    }
+}
+
+/// A sampling policy, ready to decide.
+///
+/// ```
+/// use std::time::Duration;
+/// use tracing_activity::model::{KeepReason, Outcome};
+/// use tracing_activity::sampling::{Decision, Finished, Shares, TailSampler};
+///
+/// let sampler = TailSampler::new(&"errors,route:/export/*>30s".parse().unwrap());
+/// let export = Finished {
+///     route: "/export/{year}",
+///     duration: Duration::from_secs(31),
+///     ..Finished::default()
+/// };
+/// let kept = Decision::Keep { reason: KeepReason::Latency, weight: 1.0 };
+/// assert_eq!(sampler.decide(&export, Shares::ALL), kept);
+/// ```
+#[derive(Debug, Clone)]
+pub struct TailSampler {
+    faults: Faults,
+    can_keep: bool,
+    base: Resolved,
+    overrides: Option<Box<Overrides>>,
+}
+
+impl TailSampler {
+    /// A sampler for this policy.
+    #[must_use]
+    pub fn new(policy: &SamplingPolicy) -> Self {
+        Self {
+            faults: policy.faults,
+            can_keep: policy.can_keep(),
+            base: Resolved { fate: None, slow: policy.slow, rate: Rate::new(policy.rate) },
+            overrides: (!policy.overrides.is_empty()).then(|| Box::new(Overrides::new(policy))),
+        }
+    }
+
+    /// Whether any request at all could keep its trace. If not, spans need not be collected.
+    #[must_use]
+    pub fn can_keep(&self) -> bool {
+        self.can_keep
+    }
+
+    /// Whether the event kind or the route matters.
+    #[must_use]
+    #[inline]
+    pub fn reads_names(&self) -> bool {
+        self.overrides.is_some()
+    }
+
+    /// Whether the event kind matters.
+    #[must_use]
+    pub fn reads_ekind(&self) -> bool {
+        self.overrides.as_ref().is_some_and(|it| it.ekinds.is_used())
+    }
+
+    /// Whether the route matters.
+    #[must_use]
+    pub fn reads_route(&self) -> bool {
+        self.overrides.as_ref().is_some_and(|it| it.routes.is_used())
+    }
+
+    /// On what ground the request asks for its trace to be kept.
+    #[must_use]
+    #[inline]
+    pub fn claim(&self, request: &Finished<'_>) -> Claim {
+        if request.outcome == Outcome::ServerFault && self.faults != Faults::None {
+            return Claim::Certain(KeepReason::StatusCode);
+        }
+        let Resolved { fate, slow, rate } = match &self.overrides {
+            None => self.base,
+            Some(overrides) => overrides.resolve(request, self.base),
+        };
+        match fate {
+            Some(Fate::Never) => return Claim::Never,
+            Some(Fate::Always) => return Claim::Certain(KeepReason::AlwaysSample),
+            None => {}
+        }
+        if request.outcome == Outcome::ClientFault && self.faults == Faults::All {
+            Claim::Rule(KeepReason::StatusCode, rate)
+        } else if slow.is_some_and(|slow| request.duration > slow) {
+            Claim::Rule(KeepReason::Latency, rate)
+        } else {
+            Claim::Random(rate)
+        }
+    }
+
+    /// Decides about one finished request, given what a budget leaves.
+    #[must_use]
+    pub fn decide(&self, request: &Finished<'_>, shares: Shares) -> Decision {
+        self.claim(request).settle(request, shares)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Always,
+    Never,
+}
+
+/// What holds for one request.
+#[derive(Debug, Clone, Copy)]
+struct Resolved {
+    fate: Option<Fate>,
+    slow: Option<Duration>,
+    rate: Rate,
+}
+
+/// What one selector says.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rules {
+    fate: Option<Fate>,
+    slow: Option<Duration>,
+    rate: Option<Rate>,
+}
+
+impl Rules {
+    /// Takes from a less specific selector what is not said yet.
+    fn or(self, other: Self) -> Self {
+        Self {
+            fate: self.fate.or(other.fate),
+            slow: self.slow.or(other.slow),
+            rate: self.rate.or(other.rate),
+        }
+    }
+}
+
+/// The overrides, by what they look at.
+#[derive(Debug, Clone)]
+struct Overrides {
+    ekinds: Selectors,
+    routes: Selectors,
+}
+
+/// The overrides of one column. Whole texts are found by hash; beginnings, of which policies have
+/// few, are tried one by one.
+#[derive(Debug, Clone, Default)]
+struct Selectors {
+    whole: HashMap<Box<str>, Rules>,
+    /// The longest first.
+    beginnings: Vec<(Box<str>, Rules)>,
+}
+
+impl Overrides {
+    fn new(policy: &SamplingPolicy) -> Self {
+        let mut it = Self { ekinds: Selectors::default(), routes: Selectors::default() };
+        for given in &policy.overrides {
+            let selectors = match given.selector.column {
+                SelectorColumn::Ekind => &mut it.ekinds,
+                SelectorColumn::Route => &mut it.routes,
+            };
+            let rules = selectors.rules(&given.selector);
+            match given.rule {
+                OverrideRule::Always => rules.fate = Some(Fate::Always),
+                OverrideRule::Never => rules.fate = Some(Fate::Never),
+                OverrideRule::Slow(slow) => rules.slow = Some(slow),
+                OverrideRule::Rate(rate) => rules.rate = Some(Rate::new(rate)),
+            }
+        }
+        for selectors in [&mut it.ekinds, &mut it.routes] {
+            selectors.beginnings.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        }
+        it
+    }
+
+    #[inline(never)]
+    fn resolve(&self, request: &Finished<'_>, base: Resolved) -> Resolved {
+        let (ekind, route) = (request.ekind, request.route);
+        let rules = self.ekinds.whole(ekind).or(self.routes.whole(route));
+        let rules = self.ekinds.beginning(ekind, rules);
+        let rules = self.routes.beginning(route, rules);
+        Resolved {
+            fate: rules.fate,
+            slow: rules.slow.or(base.slow),
+            rate: rules.rate.unwrap_or(base.rate),
+        }
+    }
+}
+
+impl Selectors {
+    fn is_used(&self) -> bool {
+        !(self.whole.is_empty() && self.beginnings.is_empty())
+    }
+
+    /// Where the rules of a selector are kept.
+    fn rules(&mut self, selector: &Selector) -> &mut Rules {
+        let text = selector.text.as_str();
+        if !selector.prefix {
+            return self.whole.entry(text.into()).or_default();
+        }
+        let known = self.beginnings.iter().position(|(known, _)| **known == *text);
+        let index = known.unwrap_or_else(|| {
+            self.beginnings.push((text.into(), Rules::default()));
+            self.beginnings.len() - 1
+        });
+        &mut self.beginnings[index].1
+    }
+
+    fn whole(&self, text: &str) -> Rules {
+        if self.whole.is_empty() {
+            return Rules::default();
+        }
+        self.whole.get(text).copied().unwrap_or_default()
+    }
+
+    fn beginning(&self, text: &str, mut rules: Rules) -> Rules {
+        for (beginning, said) in &self.beginnings {
+            if text.starts_with(&**beginning) {
+                rules = rules.or(*said);
+            }
+        }
+        rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TraceId;
+
+    const FAST: Duration = Duration::from_millis(1);
+    const SLOW: Duration = Duration::from_secs(2);
+
+    fn trace(low: u64) -> TraceId {
+        let mut bytes = [0xff; 16];
+        bytes[8..].copy_from_slice(&low.to_be_bytes());
+        TraceId::from_bytes(bytes)
+    }
+
+    fn request(outcome: Outcome, duration: Duration, low: u64) -> Finished<'static> {
+        Finished { outcome, duration, trace_id: trace(low), ..Finished::default() }
+    }
+
+    fn decide(policy: &str, request: &Finished<'_>) -> Decision {
+        TailSampler::new(&policy.parse().unwrap()).decide(request, Shares::ALL)
+    }
+
+    fn keep(reason: KeepReason, weight: f32) -> Decision {
+        Decision::Keep { reason, weight }
+    }
+
+    #[test]
+    fn a_server_fault_is_kept_and_a_client_fault_where_faults_are() {
+        let ours = request(Outcome::ServerFault, FAST, 0);
+        let theirs = request(Outcome::ClientFault, FAST, 0);
+        assert_eq!(decide("errors", &ours), keep(KeepReason::StatusCode, 1.0));
+        assert_eq!(decide("errors", &theirs), Decision::Drop);
+        assert_eq!(decide("faults", &ours), keep(KeepReason::StatusCode, 1.0));
+        assert_eq!(decide("faults", &theirs), keep(KeepReason::StatusCode, 1.0));
+    }
+
+    #[test]
+    fn only_a_request_above_the_threshold_is_slow() {
+        let at = Duration::from_millis(500);
+        let above = at + Duration::from_nanos(1);
+        assert_eq!(decide("slow>500ms", &request(Outcome::Success, at, 0)), Decision::Drop);
+        let kept = keep(KeepReason::Latency, 1.0);
+        assert_eq!(decide("slow>500ms", &request(Outcome::Success, above, 0)), kept);
+    }
+
+    #[test]
+    fn a_quarter_is_kept_by_the_highest_quarter_of_the_ids_and_weighs_four() {
+        let edge = RANDOM_SPACE / 4 * 3;
+        let of = |low| decide("rate=0.25", &request(Outcome::Success, FAST, low));
+        assert_eq!(of(edge), keep(KeepReason::Probabilistic, 4.0));
+        assert_eq!(of(edge - 1), Decision::Drop);
+        // Bits above the 56 do not count.
+        assert_eq!(of(0xff << 56), Decision::Drop);
+    }
+
+    #[test]
+    fn the_random_value_takes_the_place_of_the_trace_id() {
+        let low = request(Outcome::Success, FAST, 0);
+        let given = Finished { random_value: Some(RANDOM_SPACE - 1), ..low };
+        assert_eq!(decide("rate=0.25", &given), keep(KeepReason::Probabilistic, 4.0));
+        let high = request(Outcome::Success, FAST, u64::MAX);
+        let given = Finished { random_value: Some(0), ..high };
+        assert_eq!(decide("rate=0.25", &given), Decision::Drop);
+    }
+
+    #[test]
+    fn all_keeps_everything_and_off_collects_nothing() {
+        let all = TailSampler::new(&SamplingPolicy::ALL);
+        assert!(all.can_keep());
+        let request = |outcome, low| request(outcome, FAST, low);
+        assert_ne!(all.decide(&request(Outcome::Success, 0), Shares::ALL), Decision::Drop);
+        let off = TailSampler::new(&SamplingPolicy::OFF);
+        assert!(!off.can_keep());
+        let failed = request(Outcome::ServerFault, u64::MAX);
+        assert_eq!(off.decide(&failed, Shares::ALL), Decision::Drop);
+    }
+
+    #[test]
+    fn never_drops_the_slow_and_the_random_but_not_a_fault_of_the_server() {
+        let policy = "errors,slow>1s,rate=1,never:route:/health";
+        let health = |outcome| Finished { route: "/health", ..request(outcome, SLOW, u64::MAX) };
+        assert_eq!(decide(policy, &health(Outcome::Success)), Decision::Drop);
+        let failed = decide(policy, &health(Outcome::ServerFault));
+        assert_eq!(failed, keep(KeepReason::StatusCode, 1.0));
+        let off = "slow>1s,rate=1,never:route:/health";
+        assert_eq!(decide(off, &health(Outcome::ServerFault)), Decision::Drop);
+        let faults = "faults,never:route:/health";
+        assert_eq!(decide(faults, &health(Outcome::ClientFault)), Decision::Drop);
+    }
+
+    #[test]
+    fn the_most_specific_rule_has_the_word_about_each_thing() {
+        let policy = "slow>1s,rate=0.5,\
+            ekind:pay=1,route:/pay/{id}=0,ekind:pa*=0.125,route:/pay/*>5s,route:/*=0.25,\
+            always:route:/pay/*,never:ekind:secret,never:route:/pay/ping";
+        let top = u64::MAX;
+        let of = |ekind, route, duration| {
+            decide(policy, &Finished { ekind, route, ..request(Outcome::Success, duration, top) })
+        };
+        let always = keep(KeepReason::AlwaysSample, 1.0);
+        let random = |weight| keep(KeepReason::Probabilistic, weight);
+        // A whole event kind before a whole route, a whole route before a beginning.
+        assert_eq!(of("secret", "/pay/x", FAST), Decision::Drop);
+        assert_eq!(of("x", "/pay/ping", FAST), Decision::Drop);
+        assert_eq!(of("x", "/pay/x", FAST), always);
+        // The beginning of the event kind before that of the route, the rest by rate.
+        assert_eq!(of("pay", "/a", FAST), random(1.0));
+        assert_eq!(of("payment", "/a", FAST), random(8.0));
+        assert_eq!(of("x", "/a", FAST), random(4.0));
+        assert_eq!(of("x", "", FAST), random(2.0));
+        // Slow by the policy where no override says otherwise.
+        assert_eq!(of("x", "/a", SLOW), keep(KeepReason::Latency, 1.0));
+        let exports = "slow>1s,route:/export/*>5s";
+        let export = Finished { route: "/export/1", ..request(Outcome::Success, SLOW, top) };
+        assert_eq!(decide(exports, &export), Decision::Drop);
+        let export = Finished { duration: Duration::from_secs(6), ..export };
+        assert_eq!(decide(exports, &export), keep(KeepReason::Latency, 1.0));
+    }
+
+    #[test]
+    fn a_share_of_the_slow_weighs_more_and_the_larger_chance_counts() {
+        let sampler = TailSampler::new(&"slow>1s,rate=0.5".parse().unwrap());
+        let slow = request(Outcome::Success, SLOW, u64::MAX);
+        let decide = |rules, random| sampler.decide(&slow, Shares { rules, random });
+        assert_eq!(decide(0.25, 0.25), keep(KeepReason::Latency, 4.0));
+        assert_eq!(decide(0.125, 0.5), keep(KeepReason::Probabilistic, 4.0));
+        let unlucky = Finished { trace_id: trace(RANDOM_SPACE / 4 * 3 - 1), ..slow };
+        let shares = Shares { rules: 0.25, random: 0.25 };
+        assert_eq!(sampler.decide(&unlucky, shares), Decision::Drop);
+    }
+}
