@@ -2,13 +2,14 @@
 #![cfg(feature = "clickhouse")]
 #![recursion_limit = "256"]
 
+mod database;
+
 use std::net::Ipv6Addr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use embedded_clickhouse::{Server, connect_or_start};
 use serde_json::{Value as Json, json};
-use tracing_activity::config::{ClickHouse, Database, PipelineConfig, Secret};
+use tracing_activity::config::{ClickHouse, PipelineConfig, Secret};
 use tracing_activity::model::{
     Activity, ActivityId, EventRecord, KeepReason, Level, Outcome, SpanRecord, Timestamp, Trace,
     Value,
@@ -17,73 +18,21 @@ use tracing_activity::pipeline::{Counters, Queue, Worker, WorkerHandle};
 use tracing_activity::schema::{COLUMNS, LATEST_VERSION};
 use tracing_activity::sink::{Batch, ClickHouseSink, Sink, SinkError};
 
+use self::database::{Db, activity, batch, server, wait};
+
 const LONG: Duration = Duration::from_mins(1);
 
-fn server() -> &'static Server {
-    static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| connect_or_start().expect("a ClickHouse server"))
-}
-
-/// A database of the test's own.
-struct Db {
-    config: ClickHouse,
-}
-
-impl Db {
-    /// Without tables, and not even there.
-    fn absent() -> Self {
-        let Ok(Database::ClickHouse(mut config)) = server().url.parse() else {
-            panic!("{}", server().url)
-        };
-        config.database = format!("delivery_{:016x}", fastrand::u64(..));
-        config.user.clone_from(&server().user);
-        config.password = Secret::new(&*server().password);
-        Self { config }
-    }
-
-    fn new() -> Self {
-        let db = Self::absent();
-        wait(db.sink().prepare()).unwrap();
-        db
-    }
-
-    fn with(&self, change: impl FnOnce(&mut ClickHouse)) -> Self {
-        let mut config = self.config.clone();
-        change(&mut config);
-        Self { config }
-    }
-
-    fn sink(&self) -> ClickHouseSink {
-        ClickHouseSink::new(&self.config, Duration::from_secs(30))
-    }
-
-    /// The answer to `sql`, in which `{db}` is the database.
-    fn query(&self, sql: &str) -> String {
-        server().query(&sql.replace("{db}", &self.config.database)).unwrap().trim_end().to_owned()
-    }
-
-    fn count(&self, table: &str) -> u64 {
-        self.query(&format!("SELECT count() FROM {{db}}.{table}")).parse().unwrap()
-    }
-
-    fn worker(&self) -> Running {
-        let config = PipelineConfig::default();
-        let (queue, counters) = (Arc::new(Queue::new(&config)), Arc::new(Counters::new()));
-        let handle = Worker::spawn(
-            Arc::clone(&queue),
-            Arc::clone(&counters),
-            Box::new(self.sink()),
-            config,
-            Box::new(|| {}),
-        );
-        Running { queue, counters, handle: handle.unwrap() }
-    }
-}
-
-impl Drop for Db {
-    fn drop(&mut self) {
-        let _ = server().query(&format!("DROP DATABASE IF EXISTS {}", self.config.database));
-    }
+fn worker(db: &Db) -> Running {
+    let config = PipelineConfig::default();
+    let (queue, counters) = (Arc::new(Queue::new(&config)), Arc::new(Counters::new()));
+    let handle = Worker::spawn(
+        Arc::clone(&queue),
+        Arc::clone(&counters),
+        Box::new(db.sink()),
+        config,
+        Box::new(|| {}),
+    );
+    Running { queue, counters, handle: handle.unwrap() }
 }
 
 struct Running {
@@ -103,30 +52,6 @@ impl Running {
     }
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
-fn now() -> Timestamp {
-    std::time::SystemTime::now().into()
-}
-
-fn activity(n: u16) -> Activity {
-    let when = now();
-    Activity {
-        when,
-        activity_id: ActivityId::new(when, fastrand::u64(..)),
-        status: n,
-        duration: u64::from(n),
-        okind: "thing".to_owned(),
-        ..Activity::default()
-    }
-}
-
-fn batch(rows: u16) -> Batch {
-    Batch::new((0..rows).map(activity).collect(), 0)
-}
-
 #[test]
 fn migrations_can_be_applied_again_and_by_two_at_once() {
     let db = Db::absent();
@@ -138,7 +63,7 @@ fn migrations_can_be_applied_again_and_by_two_at_once() {
     });
     wait(db.sink().prepare()).unwrap();
     let versions = db.query("SELECT version, name FROM {db}.schema_version FINAL ORDER BY version");
-    assert_eq!(versions, "1\tactivities\n2\tactivity_minutes");
+    assert_eq!(versions, "1\tactivities\n2\tactivity_minutes\n3\ttrace_shapes\n4\tactivity_spans");
     db.query("DROP TABLE {db}.schema_version");
     wait(db.sink().prepare()).unwrap();
     assert_eq!(
@@ -173,7 +98,7 @@ fn a_newer_schema_is_an_error_that_tells_both_versions() {
         let it = db.with(|config| config.migrate = migrate);
         let error = wait(it.sink().prepare()).unwrap_err();
         assert!(error.is_schema(), "{error}");
-        assert!(error.to_string().contains("version 99, this build knows 2: upgrade"), "{error}");
+        assert!(error.to_string().contains("version 99, this build knows 4: upgrade"), "{error}");
         std::mem::forget(it);
     }
 }
@@ -191,10 +116,15 @@ fn an_older_or_different_schema_is_an_error_where_it_may_not_be_migrated() {
     db.query("ALTER TABLE {db}.activities MODIFY COLUMN status UInt32");
     let error = checked().unwrap_err().to_string();
     assert!(error.contains("status is UInt32, not UInt16") && error.contains("ACTIVITY_MIGRATE"));
+    db.query("ALTER TABLE {db}.activities MODIFY COLUMN status UInt16");
+    db.query("ALTER TABLE {db}.activity_minutes DROP COLUMN weight");
+    let error = checked().unwrap_err().to_string();
+    assert!(error.contains("activity_minutes has other columns"), "{error}");
+    assert!(error.contains("there is no column weight"), "{error}");
     db.query("TRUNCATE TABLE {db}.schema_version");
     db.query("INSERT INTO {db}.schema_version (version, name) VALUES (1, 'activities')");
     let error = checked().unwrap_err().to_string();
-    assert!(error.contains("version 1, this build needs 2"), "{error}");
+    assert!(error.contains("version 1, this build needs 4"), "{error}");
 }
 
 #[test]
@@ -213,7 +143,7 @@ fn a_column_that_changes_under_a_running_service_is_refused_and_not_misread() {
 fn a_wrong_password_names_the_variables_and_never_itself() {
     let db = Db::new();
     let wrong = db.with(|config| config.password = Secret::new("hunter2"));
-    let running = wrong.worker();
+    let running = worker(&wrong);
     running.push(activity(1));
     let error = running.prepare_error();
     let text = error.to_string();
@@ -254,7 +184,7 @@ fn reader(config: &mut ClickHouse) {
 fn a_user_who_may_only_read_is_told_what_to_grant() {
     let db = Db::new();
     let reading = db.with(reader);
-    let running = reading.worker();
+    let running = worker(&reading);
     running.push(activity(1));
     assert!(running.handle.prepared(LONG).unwrap().is_ok(), "the tables are as they should be");
     let error = wait(reading.sink().write(&batch(1))).unwrap_err();
@@ -270,7 +200,7 @@ fn rows_wait_for_a_missing_table_and_arrive_once_it_is_made() {
     let db = Db::absent();
     let running = {
         let unmigrated = db.with(|config| config.migrate = false);
-        let running = unmigrated.worker();
+        let running = worker(&unmigrated);
         std::mem::forget(unmigrated);
         running
     };
@@ -284,7 +214,7 @@ fn rows_wait_for_a_missing_table_and_arrive_once_it_is_made() {
     assert_eq!(db.count("activities"), 500);
 
     // Gone again, under way, with a service that may make it.
-    let migrating = db.worker();
+    let migrating = worker(&db);
     assert!(migrating.handle.prepared(LONG).unwrap().is_ok());
     db.query("DROP TABLE {db}.activity_minutes_mv");
     db.query("DROP TABLE {db}.activities SYNC");
@@ -465,24 +395,33 @@ fn hostile_text_and_extreme_numbers_are_stored_byte_for_byte() {
 fn retention_is_applied_when_the_tables_are_made_and_changed_later() {
     let db = Db::absent();
     let day = Duration::from_hours(24);
-    let engine =
-        "SELECT engine_full FROM system.tables WHERE database = '{db}' AND name = 'activities'";
-    for days in [Some(90_u32), Some(90), Some(30), None, Some(7)] {
-        let kept = std::mem::ManuallyDrop::new(
-            db.with(|config| config.retention = days.map(|days| day * days)),
-        );
+    let engine = |table: &str| {
+        let tables = "SELECT engine_full FROM system.tables WHERE database = '{db}'";
+        db.query(&format!("{tables} AND name = '{table}'"))
+    };
+    let prepare = |days: Option<u32>| {
+        let kept = std::mem::ManuallyDrop::new(db.with(|config| {
+            config.retention = days.map(|days| day * days);
+            config.rollup_retention = days.map(|days| day * days * 10);
+        }));
         wait(kept.sink().prepare()).unwrap();
-        let text = db.query(engine);
-        assert!(text.contains("toIntervalDay(3) RECOMPRESS"), "{text}");
-        match days {
-            Some(days) => assert!(text.contains(&format!(" + toIntervalDay({days})")), "{text}"),
-            None => assert_eq!(text.matches("toIntervalDay").count(), 1, "{text}"),
+    };
+    for days in [Some(90_u32), Some(90), Some(30), None, Some(7)] {
+        prepare(days);
+        for (table, times) in [("activities", 1), ("activity_minutes", 10), ("trace_shapes", 10)] {
+            let text = engine(table);
+            let others = text.matches("toIntervalDay(3) RECOMPRESS").count();
+            assert_eq!(others, usize::from(table == "activities"), "{text}");
+            let deletes = text.matches("toIntervalDay").count() - others;
+            assert_eq!(deletes, usize::from(days.is_some()), "{text}");
+            if let Some(days) = days {
+                assert!(text.contains(&format!(" + toIntervalDay({})", days * times)), "{text}");
+            }
         }
     }
     let changes = "SELECT count() FROM system.mutations WHERE database = '{db}'";
     let before = db.query(changes);
-    let kept = std::mem::ManuallyDrop::new(db.with(|config| config.retention = Some(day * 7)));
-    wait(kept.sink().prepare()).unwrap();
+    prepare(Some(7));
     assert_eq!(db.query(changes), before, "an unchanged age changes nothing");
 }
 

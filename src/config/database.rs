@@ -56,8 +56,11 @@ pub struct ClickHouse {
     pub password: Secret,
     /// Whether `init` applies the schema. Default: yes. `ACTIVITY_MIGRATE`.
     pub migrate: bool,
-    /// Age at which rows are deleted, in whole days; `None` keeps them. `ACTIVITY_RETENTION`.
+    /// Age at which rows of `activities` are deleted, in whole days; `None` keeps them.
+    /// `ACTIVITY_RETENTION`.
     pub retention: Option<Duration>,
+    /// The same of the rows of rollups. `ACTIVITY_ROLLUP_RETENTION`.
+    pub rollup_retention: Option<Duration>,
     /// Whether a password may travel unencrypted to another host. Default: no.
     /// `ACTIVITY_INSECURE`.
     pub insecure: bool,
@@ -141,6 +144,7 @@ impl FromStr for Database {
             password,
             migrate: true,
             retention: None,
+            rollup_retention: None,
             insecure: false,
         }))
     }

@@ -44,7 +44,8 @@ variables! {
     ACTIVITY_PASSWORD: "text", "from `ACTIVITY_DB`, else empty", "ClickHouse password, sent in a header and never printed.";
     ACTIVITY_INSECURE: "`true`, `false`", "`false`", "Lets a password travel unencrypted to another host.";
     ACTIVITY_MIGRATE: "`true`, `false`", "`true`", "Whether `init` creates and upgrades the tables. With `false` it only checks them.";
-    ACTIVITY_RETENTION: "whole days such as `90d`, or `forever`", "`forever`", "Age at which rows are deleted. Set when the tables are created or upgraded.";
+    ACTIVITY_RETENTION: "whole days such as `90d`, or `forever`", "`forever`", "Age at which rows of `activities` are deleted. Set when the tables are created or upgraded.";
+    ACTIVITY_ROLLUP_RETENTION: "whole days such as `730d`, or `forever`", "`forever`", "The same of what is added up from them: `activity_minutes` and `trace_shapes`.";
     ACTIVITY_SAMPLE: "`all`, `off`, or rules such as `errors,slow>500ms,rate=0.01,ekind:checkout=1`: [the language](docs/sampling.md)", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here.";
     ACTIVITY_ROOTS: "`request`, `all`", "`request`", "Which parentless spans begin an activity: requests, or all.";
     ACTIVITY_FILTER: "directives such as `info,my_crate=debug`", "`info`", "Which child spans and events are recorded. A request's root is recognised whatever its level.";
@@ -278,6 +279,7 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
         let insecure = self.switch("ACTIVITY_INSECURE")?.unwrap_or(false);
         let migrate = self.switch("ACTIVITY_MIGRATE")?.unwrap_or(true);
         let retention = self.parsed("ACTIVITY_RETENTION", parse_retention)?.flatten();
+        let rollups = self.parsed("ACTIVITY_ROLLUP_RETENTION", parse_retention)?.flatten();
         if let Database::ClickHouse(clickhouse) = &mut database {
             clickhouse.user = user.unwrap_or(std::mem::take(&mut clickhouse.user));
             if let Some(password) = password {
@@ -286,6 +288,7 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             clickhouse.insecure = insecure;
             clickhouse.migrate = migrate;
             clickhouse.retention = retention;
+            clickhouse.rollup_retention = rollups;
             if !clickhouse.password.expose().is_empty() && !clickhouse.is_private() && !insecure {
                 return Err(ConfigError::without_value(
                     NAME,
@@ -483,10 +486,12 @@ mod tests {
             ("ACTIVITY_USER", "ana"),
             ("ACTIVITY_PASSWORD", "hunter2"),
             ("ACTIVITY_RETENTION", "90d"),
+            ("ACTIVITY_ROLLUP_RETENTION", "730d"),
         ]);
         let Database::ClickHouse(it) = config.unwrap().database else { panic!() };
         assert_eq!((it.user.as_str(), it.password.expose()), ("ana", "hunter2"));
         assert_eq!(it.retention, Some(Duration::from_hours(90 * 24)));
+        assert_eq!(it.rollup_retention, Some(Duration::from_hours(730 * 24)));
     }
 
     #[test]

@@ -3,21 +3,36 @@
 /// The table that holds which migrations were applied, made before any of them.
 pub const VERSION_TABLE: &str = include_str!("sql/schema_version.sql");
 
-const FILES: [(u32, &str, &str); 2] = [
+/// The statement that makes the SQL function `activity_hist_quantile`. It belongs to the server and
+/// not to the database, and needs a right of its own; nothing else here needs the function.
+pub const HIST_QUANTILE: &str = include_str!("sql/hist_quantile.sql");
+
+const FILES: [(u32, &str, &str); 4] = [
     (1, "activities", include_str!("sql/0001_activities.sql")),
     (2, "activity_minutes", include_str!("sql/0002_activity_minutes.sql")),
+    (3, "trace_shapes", include_str!("sql/0003_trace_shapes.sql")),
+    (4, "activity_spans", include_str!("sql/0004_activity_spans.sql")),
 ];
 
 /// The version that this build reads and writes.
 pub const LATEST_VERSION: u32 = FILES[FILES.len() - 1].0;
 
+/// Paths of one service in `trace_shapes`, of those seen in the last 30 days. Beyond it a new one
+/// is counted as `other`.
+pub const SHAPES_CAP: u32 = 10_000;
+
 /// What the SQL is filled in with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SchemaOptions {
     /// The database that holds the tables.
     pub database: String,
     /// Age in days at which rows of `activities` are deleted; `None` keeps them.
     pub retention_days: Option<u32>,
+    /// The same of `activity_minutes` and `trace_shapes`.
+    pub rollup_retention_days: Option<u32>,
+    /// Name of the cluster whose every server gets the tables, replicated and sharded; `{cluster}`
+    /// takes the name from the servers' macros. `None`: plain tables on one server.
+    pub cluster: Option<String>,
 }
 
 /// One step from a version to the next.
@@ -35,7 +50,11 @@ pub struct Migration {
 ///
 /// ```
 /// use tracing_activity::schema::{SchemaOptions, migrations};
-/// let options = SchemaOptions { database: "shop".to_owned(), retention_days: Some(90) };
+/// let options = SchemaOptions {
+///     database: "shop".to_owned(),
+///     retention_days: Some(90),
+///     ..SchemaOptions::default()
+/// };
 /// let first = &migrations(&options)[0];
 /// assert!(first.statements[0].contains("CREATE TABLE IF NOT EXISTS `shop`.activities"));
 /// assert!(first.statements[0].contains("toIntervalDay(90)"));
@@ -47,29 +66,145 @@ pub fn migrations(options: &SchemaOptions) -> Vec<Migration> {
         .map(|(version, name, sql)| Migration {
             version,
             name,
-            statements: statements(sql).map(|sql| options.fill(sql)).collect(),
+            statements: statements(sql)
+                .filter(|sql| options.cluster.is_some() || !sql.contains("{cluster}"))
+                .map(|sql| options.fill(sql))
+                .collect(),
         })
         .collect()
 }
 
+/// The tables that views fill, each with its columns.
+pub fn rollup_columns() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    [(Retained::Minutes, FILES[1].2), (Retained::Shapes, FILES[2].2)].into_iter().map(
+        |(table, file)| {
+            let create = file.split(";\n").next().unwrap_or_default();
+            let names = create.lines().filter_map(|line| {
+                let line = line.strip_prefix("    ")?;
+                line.starts_with(|it: char| it.is_ascii_lowercase()).then_some(())?;
+                line.split(' ').next()
+            });
+            (table.table(), names.collect())
+        },
+    )
+}
+
 impl SchemaOptions {
-    /// The statement `template`, filled in.
+    /// The statement `template`, filled in. What is filled in is not looked at again, so a
+    /// cluster may be called `{cluster}`.
     #[must_use]
     pub fn fill(&self, template: &str) -> String {
-        template
-            .replace("{database}", &quoted(&self.database))
-            .replace("{activities_ttl}", &activities_ttl(self.retention_days))
+        let mut out = String::with_capacity(template.len());
+        let mut rest = template;
+        while let Some(start) = rest.find('{') {
+            out.push_str(&rest[..start]);
+            rest = &rest[start..];
+            let known = rest.find('}').and_then(|end| Some((self.value(&rest[1..end])?, end)));
+            let taken = if let Some((value, end)) = known {
+                out.push_str(&value);
+                end + 1
+            } else {
+                out.push('{');
+                1
+            };
+            rest = &rest[taken..];
+        }
+        out + rest
+    }
+
+    /// What stands for `{name}` in the files.
+    fn value(&self, name: &str) -> Option<String> {
+        let cluster = self.cluster.as_deref();
+        let if_cluster = |text: &str| cluster.map_or("", |_| text).to_owned();
+        Some(match name {
+            "database" => quoted(&self.database),
+            "database_text" => text(&self.database),
+            "cluster" => text(cluster.unwrap_or_default()),
+            "on_cluster" => {
+                cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {}", text(name)))
+            }
+            "local" => if_cluster("_local"),
+            "replicated" => if_cluster("Replicated"),
+            // One table for all shards. Braces here are the servers' macros.
+            "everywhere" => if_cluster(
+                "('/clickhouse/tables/all_shards/{database}/{table}', '{shard}-{replica}')",
+            ),
+            "window" if cluster.is_some() => {
+                "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800".to_owned()
+            }
+            "window" => "non_replicated_deduplication_window = 10000".to_owned(),
+            "activities_ttl" => Retained::Activities.rules(self).join(", "),
+            "minutes_ttl" => ttl_clause(&Retained::Minutes.rules(self)),
+            "shapes_ttl" => ttl_clause(&Retained::Shapes.rules(self)),
+            "shapes_cap" => SHAPES_CAP.to_string(),
+            _ => return None,
+        })
     }
 }
 
-/// The ages at which rows of `activities` are compressed better, and deleted.
-#[must_use]
-pub fn activities_ttl(retention_days: Option<u32>) -> String {
-    const RECOMPRESS: &str = "toDateTime(when) + toIntervalDay(3) RECOMPRESS CODEC(ZSTD(6))";
-    match retention_days {
-        Some(days) => format!("{RECOMPRESS}, toDateTime(when) + toIntervalDay({days})"),
-        None => RECOMPRESS.to_owned(),
+/// A table whose rows are deleted at an age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retained {
+    /// `activities`.
+    Activities,
+    /// `activity_minutes`.
+    Minutes,
+    /// `trace_shapes`.
+    Shapes,
+}
+
+impl Retained {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Activities, Self::Minutes, Self::Shapes];
+
+    /// The table's name.
+    #[must_use]
+    pub const fn table(self) -> &'static str {
+        match self {
+            Self::Activities => "activities",
+            Self::Minutes => "activity_minutes",
+            Self::Shapes => "trace_shapes",
+        }
     }
+
+    /// The age in days that `options` ask for.
+    #[must_use]
+    pub const fn days(self, options: &SchemaOptions) -> Option<u32> {
+        match self {
+            Self::Activities => options.retention_days,
+            Self::Minutes | Self::Shapes => options.rollup_retention_days,
+        }
+    }
+
+    /// The change that brings the table to the age that `options` ask for.
+    #[must_use]
+    pub fn change(self, options: &SchemaOptions) -> String {
+        let rules = self.rules(options);
+        let change = if rules.is_empty() {
+            "REMOVE TTL".to_owned()
+        } else {
+            format!("MODIFY TTL {}", rules.join(", "))
+        };
+        options.fill(&format!("ALTER TABLE {{database}}.{} {change}", self.table()))
+    }
+
+    /// The ages at which rows are compressed better, and deleted.
+    fn rules(self, options: &SchemaOptions) -> Vec<String> {
+        let (time, first) = match self {
+            Self::Activities => (
+                "toDateTime(when)",
+                Some("toDateTime(when) + toIntervalDay(3) RECOMPRESS CODEC(ZSTD(6))".to_owned()),
+            ),
+            Self::Minutes => ("minute", None),
+            Self::Shapes => ("toDateTime(last_seen)", None),
+        };
+        let delete = self.days(options).map(|days| format!("{time} + toIntervalDay({days})"));
+        first.into_iter().chain(delete).collect()
+    }
+}
+
+fn ttl_clause(rules: &[String]) -> String {
+    if rules.is_empty() { String::new() } else { format!("TTL {}", rules.join(", ")) }
 }
 
 /// The age in days at which rows are deleted, from the server's own text of a table's engine.
@@ -88,6 +223,11 @@ fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 
+/// A text as SQL takes it whatever it contains.
+fn text(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
 /// The statements of a file: each ends with a semicolon at the end of a line.
 fn statements(file: &str) -> impl Iterator<Item = &str> {
     file.split(";\n").map(str::trim).filter(|sql| !sql.is_empty())
@@ -98,44 +238,93 @@ mod tests {
     use super::*;
 
     fn options(retention_days: Option<u32>) -> SchemaOptions {
-        SchemaOptions { database: "shop".to_owned(), retention_days }
+        SchemaOptions {
+            database: "shop".to_owned(),
+            retention_days,
+            rollup_retention_days: retention_days.map(|days| days * 2),
+            cluster: None,
+        }
+    }
+
+    fn clustered() -> SchemaOptions {
+        SchemaOptions { cluster: Some("{cluster}".to_owned()), ..options(Some(90)) }
+    }
+
+    fn all(options: &SchemaOptions) -> Vec<String> {
+        migrations(options).into_iter().flat_map(|it| it.statements).collect()
     }
 
     #[test]
     fn versions_count_from_one_and_every_statement_can_run_again() {
-        let all = migrations(&options(Some(90)));
-        let versions: Vec<u32> = all.iter().map(|it| it.version).collect();
-        assert_eq!(versions, (1..=LATEST_VERSION).collect::<Vec<_>>());
-        for sql in all.iter().flat_map(|it| &it.statements) {
-            assert!(sql.contains(" IF NOT EXISTS ") || sql.contains(" IF EXISTS "), "{sql}");
-            assert!(!sql.contains("{database}") && !sql.contains("_ttl}"), "{sql}");
-        }
-    }
-
-    #[test]
-    fn every_table_has_a_window_for_deduplication() {
-        for sql in migrations(&options(None)).iter().flat_map(|it| &it.statements) {
-            if sql.contains("CREATE TABLE") {
-                assert!(sql.contains("non_replicated_deduplication_window = 10000"), "{sql}");
+        for options in [options(None), options(Some(90)), clustered()] {
+            let versions: Vec<u32> = migrations(&options).iter().map(|it| it.version).collect();
+            assert_eq!(versions, (1..=LATEST_VERSION).collect::<Vec<_>>());
+            for sql in all(&options) {
+                assert!(sql.contains(" IF NOT EXISTS "), "{sql}");
+                for name in ["database}.", "local}", "on_cluster}", "window}", "_ttl}", "_cap}"] {
+                    assert!(!sql.contains(name), "{name} in {sql}");
+                }
             }
         }
     }
 
     #[test]
-    fn a_hostile_database_name_stays_a_name() {
+    fn every_table_has_a_window_for_deduplication() {
+        for (options, window) in [
+            (options(None), "non_replicated_deduplication_window = 10000"),
+            (
+                clustered(),
+                "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800",
+            ),
+        ] {
+            let merge_trees: Vec<String> =
+                all(&options).into_iter().filter(|sql| sql.contains("MergeTree")).collect();
+            assert_eq!(merge_trees.len(), 3);
+            for sql in merge_trees {
+                assert!(sql.contains(window), "{sql}");
+            }
+        }
+    }
+
+    #[test]
+    fn on_a_cluster_every_statement_is_for_all_servers_and_every_table_is_replicated() {
+        let all = all(&clustered());
+        for sql in &all {
+            assert!(sql.contains(" ON CLUSTER '{cluster}'"), "{sql}");
+            let engine = sql.split("ENGINE = ").nth(1).unwrap_or("Replicated");
+            assert!(["Replicated", "Distributed"].iter().any(|it| engine.starts_with(it)), "{sql}");
+        }
+        let distributed = all.iter().filter(|sql| sql.contains("Distributed('{cluster}', 'shop'"));
+        assert_eq!(distributed.count(), 2);
+        assert!(!self::all(&options(None)).iter().any(|sql| sql.contains("Distributed")));
+    }
+
+    #[test]
+    fn hostile_names_stay_names_and_what_is_filled_in_is_not_filled_in_again() {
         assert_eq!(quoted("a`; DROP TABLE x; --\\"), "`a\\`; DROP TABLE x; --\\\\`");
+        let options = SchemaOptions {
+            database: "{local}'".to_owned(),
+            cluster: Some("it's {window}".to_owned()),
+            ..SchemaOptions::default()
+        };
+        assert_eq!(
+            options.fill("{database} {database_text} {cluster} {unknown} {} {"),
+            "`{local}'` '{local}\\'' 'it\\'s {window}' {unknown} {} {"
+        );
     }
 
     #[test]
     fn retention_is_read_back_from_the_servers_text() {
-        let engine = |days| {
-            format!(
-                "MergeTree PARTITION BY toDate(when) ORDER BY when TTL {} SETTINGS index_granularity = 8192",
-                activities_ttl(days)
-            )
+        let engine = |table: Retained, days| {
+            let rules = table.rules(&options(days));
+            format!("MergeTree ORDER BY x {} SETTINGS index_granularity = 8192", ttl_clause(&rules))
         };
-        assert_eq!(retention_days_in(&engine(Some(90))), Some(90));
-        assert_eq!(retention_days_in(&engine(None)), None);
+        for table in Retained::ALL {
+            let days = table.days(&options(Some(90)));
+            assert!(days.is_some());
+            assert_eq!(retention_days_in(&engine(table, Some(90))), days);
+            assert_eq!(retention_days_in(&engine(table, None)), None);
+        }
         assert_eq!(retention_days_in("MergeTree ORDER BY when"), None);
     }
 }

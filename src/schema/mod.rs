@@ -20,7 +20,7 @@ mod row;
 mod wire;
 
 pub use migrations::{
-    LATEST_VERSION, Migration, SchemaOptions, VERSION_TABLE, activities_ttl, migrations,
-    retention_days_in,
+    HIST_QUANTILE, LATEST_VERSION, Migration, Retained, SHAPES_CAP, SchemaOptions, VERSION_TABLE,
+    migrations, retention_days_in, rollup_columns,
 };
 pub use row::{Block, COLUMNS};

@@ -1,12 +1,13 @@
 //! `cargo xtask schema`: the SQL that makes the tables, for those who run it themselves.
 //!
 //! It is what the library applies when it starts, so a service with `ACTIVITY_MIGRATE=false` finds
-//! what it expects. Running it again does no harm.
+//! what it expects. Running it again does no harm. With `--cluster` it is the same tables,
+//! replicated and sharded.
 
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use tracing_activity::schema::{SchemaOptions, VERSION_TABLE, migrations};
+use tracing_activity::schema::{HIST_QUANTILE, SchemaOptions, VERSION_TABLE, migrations};
 
 /// What the tables are to be.
 #[derive(Debug, clap::Args)]
@@ -17,10 +18,21 @@ pub(crate) struct Args {
     /// Days after which rows are deleted; without it they stay
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     retention: Option<u32>,
+    /// Days after which rows of the rollups are deleted; without it they stay
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    rollup_retention: Option<u32>,
+    /// Cluster whose every server gets the tables; `{cluster}` takes it from the servers' macros
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let options = SchemaOptions { database: args.database.clone(), retention_days: args.retention };
+    let options = SchemaOptions {
+        database: args.database.clone(),
+        retention_days: args.retention,
+        rollup_retention_days: args.rollup_retention,
+        cluster: args.cluster.clone(),
+    };
     print!("{}", script(&options)?);
     Ok(())
 }
@@ -28,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Every statement in order, each version noted once it is reached.
 fn script(options: &SchemaOptions) -> Result<String> {
     let mut text = String::new();
-    for sql in ["CREATE DATABASE IF NOT EXISTS {database}", VERSION_TABLE] {
+    for sql in ["CREATE DATABASE IF NOT EXISTS {database}{on_cluster}", VERSION_TABLE] {
         writeln!(text, "{};\n", options.fill(sql).trim())?;
     }
     for migration in migrations(options) {
@@ -39,6 +51,7 @@ fn script(options: &SchemaOptions) -> Result<String> {
         let note = options.fill("INSERT INTO {database}.schema_version (version, name) VALUES");
         writeln!(text, "{note} ({}, '{}');\n", migration.version, migration.name)?;
     }
+    writeln!(text, "{};", options.fill(HIST_QUANTILE).trim())?;
     Ok(text)
 }
 
@@ -46,13 +59,32 @@ fn script(options: &SchemaOptions) -> Result<String> {
 mod tests {
     use super::*;
 
+    fn options() -> SchemaOptions {
+        SchemaOptions {
+            database: "shop_log".to_owned(),
+            retention_days: Some(90),
+            rollup_retention_days: Some(730),
+            cluster: None,
+        }
+    }
+
     #[test]
     fn the_script_names_the_database_everywhere_and_leaves_nothing_to_fill_in() {
-        let options = SchemaOptions { database: "shop_log".to_owned(), retention_days: Some(90) };
-        let script = script(&options).unwrap();
+        let script = script(&options()).unwrap();
         assert!(script.starts_with("CREATE DATABASE IF NOT EXISTS `shop_log`;\n"), "{script}");
-        assert!(script.contains("toIntervalDay(90)"), "{script}");
-        assert!(script.contains("(1, 'activities');"), "{script}");
-        assert!(!script.contains("{database}"), "{script}");
+        for part in ["toIntervalDay(90)", "toIntervalDay(730)", "(1, 'activities');"] {
+            assert!(script.contains(part), "{part} in {script}");
+        }
+        for name in ["{database", "{on_cluster", "{cluster", "_ttl}"] {
+            assert!(!script.contains(name), "{name} in {script}");
+        }
+    }
+
+    #[test]
+    fn on_a_cluster_every_statement_is_for_all_of_it() {
+        let cluster = Some("prod".to_owned());
+        let script = script(&SchemaOptions { cluster, ..options() }).unwrap();
+        let creates = script.matches("CREATE ").count();
+        assert_eq!(script.matches(" ON CLUSTER 'prod'").count(), creates, "{script}");
     }
 }

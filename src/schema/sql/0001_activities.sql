@@ -1,5 +1,5 @@
 -- One row a request, its trace inline as parallel arrays.
-CREATE TABLE IF NOT EXISTS {database}.activities
+CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
 (
     when             DateTime64(6, 'UTC') CODEC(Delta(8), ZSTD(1)),
     activity_id      UUID CODEC(ZSTD(1)),
@@ -61,21 +61,42 @@ CREATE TABLE IF NOT EXISTS {database}.activities
     event_message    Array(String) CODEC(ZSTD(3)),
     event_fields     Array(String) COMMENT 'JSON object; empty: none' CODEC(ZSTD(3)),
 
-    trace_id         String ALIAS if(remote_trace_id = toFixedString('', 16), replaceAll(toString(activity_id), '-', ''), lower(hex(remote_trace_id))),
+    trace_id         String ALIAS if(empty(remote_trace_id), replaceAll(toString(activity_id), '-', ''), lower(hex(remote_trace_id))),
+    span_id          Array(String) ALIAS arrayMap(
+        i -> leftPad(lower(hex(bitXor(reinterpretAsUInt64(reverse(substring(UUIDToNum(activity_id), 9))), i))), 16, '0'),
+        range(greatest(length(span_name), 1))) COMMENT 'Of the request and of its spans, derived from activity_id',
     duration_ms      Float64 ALIAS duration / 1000,
+    data_json        JSON ALIAS CAST(if(isValidJSON(data) AND startsWith(data, '{'), data, '{}'), 'JSON'),
+    trace            String ALIAS concat('[', arrayStringConcat(arrayMap(
+        (i, name, parent, start, took, error) -> concat(
+            '{"name":', toJSONString(name),
+            ',"parent":', if(i = 0, 'null', toString(parent)),
+            ',"start_us":', toString(start),
+            ',"duration_us":', toString(took),
+            ',"error":', if(error = '', 'null', toJSONString(error)),
+            ',"attributes":{', arrayStringConcat(arrayFilter(
+                (pair, span) -> span = i,
+                arrayConcat(
+                    arrayMap((key, value) -> concat(toJSONString(key), ':', toString(value)), int_key, int_value),
+                    arrayMap((key, value) -> concat(toJSONString(key), ':', toJSONString(value)), attr_key, attr_value)),
+                arrayConcat(int_span, attr_span)), ','),
+            '}}'),
+        range(length(span_name)), span_name, span_parent, span_start, span_duration, span_error), ','), ']')
+        COMMENT 'The spans as JSON, for people',
 
     INDEX id_time       UUIDv7ToDateTime(activity_id, 'UTC') TYPE minmax              GRANULARITY 1,
     INDEX duration      duration                             TYPE minmax              GRANULARITY 1,
     INDEX outcome       outcome                              TYPE set(3)              GRANULARITY 1,
     INDEX trace_hash    trace_hash                           TYPE set(256)            GRANULARITY 1,
-    INDEX remote_trace  remote_trace_id                      TYPE bloom_filter(0.01)  GRANULARITY 1,
+    INDEX trace_time    UUIDv7ToDateTime(toUUIDOrZero(trace_id), 'UTC') TYPE minmax   GRANULARITY 1,
+    INDEX trace         trace_id                             TYPE bloom_filter(0.01)  GRANULARITY 1,
     INDEX user          user_id                              TYPE bloom_filter(0.01)  GRANULARITY 1,
     INDEX object        oid                                  TYPE bloom_filter(0.01)  GRANULARITY 1,
     INDEX session       session_id                           TYPE bloom_filter(0.01)  GRANULARITY 1,
     INDEX visit         visit_id                             TYPE bloom_filter(0.01)  GRANULARITY 1,
     INDEX tracker       tracker_id                           TYPE bloom_filter(0.01)  GRANULARITY 1
 )
-ENGINE = MergeTree
+ENGINE = {replicated}MergeTree
 -- By the time in the id, too: a look-up by id alone then reads one day.
 PARTITION BY (toDate(when), toDate(UUIDv7ToDateTime(activity_id, 'UTC')))
 -- `when` itself stays out of the primary key: beside the expression of it, it would switch off
@@ -84,5 +105,9 @@ PRIMARY KEY (toStartOfFiveMinutes(when), okind, ekind)
 ORDER BY (toStartOfFiveMinutes(when), okind, ekind, trace_hash, when)
 TTL {activities_ttl}
 -- From the first insert on: without a window a plain MergeTree ignores deduplication tokens.
-SETTINGS non_replicated_deduplication_window = 10000
-COMMENT 'One row a request'
+SETTINGS {window}
+COMMENT 'One row a request';
+
+-- The requests of a visit share a shard, and so do funnels.
+CREATE TABLE IF NOT EXISTS {database}.activities{on_cluster} AS {database}.activities_local
+ENGINE = Distributed({cluster}, {database_text}, activities_local, if(visit_id = '', cityHash64(activity_id), cityHash64(visit_id)))

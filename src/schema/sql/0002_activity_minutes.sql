@@ -1,5 +1,5 @@
 -- Requests, their duration and outcome by minute.
-CREATE TABLE IF NOT EXISTS {database}.activity_minutes
+CREATE TABLE IF NOT EXISTS {database}.activity_minutes{local}{on_cluster}
 (
     minute        DateTime('UTC') CODEC(Delta(4), ZSTD(1)),
     service       LowCardinality(String),
@@ -9,17 +9,20 @@ CREATE TABLE IF NOT EXISTS {database}.activity_minutes
     outcome       Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2),
     site_version  DateTime('UTC'),
     requests      SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
+    weight        SimpleAggregateFunction(sum, Float64) COMMENT 'Requests that the kept traces stand for' CODEC(ZSTD(1)),
     duration_sum  SimpleAggregateFunction(sum, UInt64) COMMENT 'Microseconds' CODEC(T64, ZSTD(1)),
-    duration_max  SimpleAggregateFunction(max, UInt64) COMMENT 'Microseconds' CODEC(T64, ZSTD(1))
+    duration_max  SimpleAggregateFunction(max, UInt64) COMMENT 'Microseconds' CODEC(T64, ZSTD(1)),
+    dur_hist      SimpleAggregateFunction(sumMap, Map(UInt16, UInt64)) COMMENT 'Requests by floor(16 * log2(duration)); read it with activity_hist_quantile' CODEC(ZSTD(1))
 )
-ENGINE = AggregatingMergeTree
+ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toYYYYMM(minute)
 ORDER BY (toStartOfHour(minute), service, okind, ekind, route, outcome, site_version, minute)
+{minutes_ttl}
 -- Of its own: with a window on `activities` alone, a repeated insert would count here twice.
-SETTINGS non_replicated_deduplication_window = 10000
+SETTINGS {window}
 COMMENT 'Requests by minute';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.activity_minutes_mv TO {database}.activity_minutes AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.activity_minutes_mv{on_cluster} TO {database}.activity_minutes{local} AS
 SELECT
     toStartOfMinute(toDateTime(when, 'UTC')) AS minute,
     service,
@@ -29,7 +32,14 @@ SELECT
     outcome,
     site_version,
     count() AS requests,
+    -- A number that is none would make every sum of it one.
+    sumIf(toFloat64(sample_weight), isFinite(sample_weight)) AS weight,
     sum(duration) AS duration_sum,
-    max(duration) AS duration_max
-FROM {database}.activities
-GROUP BY minute, service, okind, ekind, route, outcome, site_version
+    max(duration) AS duration_max,
+    -- 16 buckets an octave: the middle of one is within 2.2 % of whatever is in it.
+    sumMap(map(toUInt16(16 * log2(greatest(duration, 1))), toUInt64(1))) AS dur_hist
+FROM {database}.activities{local}
+GROUP BY minute, service, okind, ekind, route, outcome, site_version;
+
+CREATE TABLE IF NOT EXISTS {database}.activity_minutes{on_cluster} AS {database}.activity_minutes_local
+ENGINE = Distributed({cluster}, {database_text}, activity_minutes_local)

@@ -79,9 +79,9 @@ impl Place {
                 "the user {user:?} may only read: ACTIVITY_USER needs INSERT on {database}.activities ({said})"
             )),
             60 | 81 => self.missing(&said),
-            16 => self.mismatch(&said),
-            53 if text.contains("While executing Native") => self.mismatch(&said),
-            117 if text.contains("Type of ") => self.mismatch(&said),
+            16 => self.mismatch("activities", &said),
+            53 if text.contains("While executing Native") => self.mismatch("activities", &said),
+            117 if text.contains("Type of ") => self.mismatch("activities", &said),
             115 => SinkError::configuration(format!(
                 "the server at {origin} is too old: upgrade it ({said})"
             )),
@@ -128,9 +128,9 @@ impl Place {
     }
 
     /// The table exists with other columns than this build writes.
-    pub(super) fn mismatch(&self, how: &str) -> SinkError {
+    pub(super) fn mismatch(&self, table: &str, how: &str) -> SinkError {
         SinkError::schema(format!(
-            "{}.activities has other columns than this build writes: upgrade it with ACTIVITY_MIGRATE=true or the SQL that `cargo xtask schema` prints ({how})",
+            "{}.{table} has other columns than this build writes: upgrade it with ACTIVITY_MIGRATE=true or the SQL that `cargo xtask schema` prints ({how})",
             self.database
         ))
     }

@@ -32,12 +32,14 @@ const CHUNK: usize = 1 << 20;
 ///
 /// A batch has at most 100,000 rows (`ACTIVITY_BATCH_ROWS`), so these bounds make it one block:
 /// a refused row then leaves nothing of its batch behind, and one token stands for all of it.
-const INSERT_SETTINGS: [(&str, &str); 10] = [
+const INSERT_SETTINGS: [(&str, &str); 11] = [
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
     ("deduplicate_blocks_in_dependent_materialized_views", "1"),
     // The answer comes when views are written, too, and its status is the last word.
     ("wait_end_of_query", "1"),
+    // On a cluster: when every shard has its rows.
+    ("distributed_foreground_insert", "1"),
     ("max_insert_block_size", "200000"),
     ("min_insert_block_size_rows", "200000"),
     ("min_insert_block_size_bytes", "1073741824"),

@@ -1,5 +1,7 @@
 //! The tables an insert goes into: made, upgraded and checked.
 
+use std::time::Duration;
+
 use ::clickhouse::Row;
 use ::clickhouse::error::{Error, Result};
 use serde::Deserialize;
@@ -8,26 +10,38 @@ use super::ClickHouseSink;
 use super::failure::code;
 use crate::config::ClickHouse;
 use crate::schema::{
-    COLUMNS, LATEST_VERSION, SchemaOptions, VERSION_TABLE, activities_ttl, migrations,
-    retention_days_in,
+    COLUMNS, HIST_QUANTILE, LATEST_VERSION, Retained, SchemaOptions, VERSION_TABLE, migrations,
+    retention_days_in, rollup_columns,
 };
 use crate::sink::SinkError;
 
 const DAY: u64 = 86_400;
+/// The table that is written.
+const ACTIVITIES: &str = "activities";
 
 /// The server's answer that a user lacks a right.
 const ACCESS_DENIED: u32 = 497;
 /// The server's answer that a table exists, which `IF NOT EXISTS` does not always catch when two
 /// create it at once.
 const TABLE_EXISTS: u32 = 57;
+/// The same of a function.
+const FUNCTION_EXISTS: u32 = 609;
 
 pub(super) fn options(config: &ClickHouse) -> SchemaOptions {
-    let days = config.retention.map(|age| u32::try_from(age.as_secs() / DAY).unwrap_or(u32::MAX));
-    SchemaOptions { database: config.database.clone(), retention_days: days }
+    let days = |age: Option<Duration>| {
+        age.map(|age| u32::try_from(age.as_secs() / DAY).unwrap_or(u32::MAX))
+    };
+    SchemaOptions {
+        database: config.database.clone(),
+        retention_days: days(config.retention),
+        rollup_retention_days: days(config.rollup_retention),
+        cluster: None,
+    }
 }
 
 #[derive(Deserialize, Row)]
 struct Column {
+    table: String,
     name: String,
     r#type: String,
 }
@@ -49,6 +63,7 @@ impl ClickHouseSink {
             if let Some(current) = current {
                 self.migrate_from(current).await.map_err(explain)?;
                 self.keep_as_long_as_asked().await.map_err(explain)?;
+                self.make_function().await.map_err(explain)?;
             }
         } else if self.has_version_table().await.map_err(explain)? {
             self.check_version(self.version().await.map_err(explain)?)?;
@@ -73,22 +88,40 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    /// Sets the age at which rows are deleted, if it is another one than asked for.
+    /// Sets the ages at which rows are deleted, where they are others than asked for.
+    ///
+    /// A table that is none of a merge tree is that of a cluster, whose ages are set where its SQL
+    /// is printed.
     async fn keep_as_long_as_asked(&self) -> Result<()> {
-        let asked = options(&self.config).retention_days;
-        let engine = self
+        let options = options(&self.config);
+        let engines = self
             .client
             .query(
-                "SELECT engine_full FROM system.tables WHERE database = ? AND name = 'activities'",
+                "SELECT name, engine_full FROM system.tables WHERE database = ? AND position(engine, 'MergeTree') > 0",
             )
             .bind(&self.config.database)
-            .fetch_optional::<String>()
+            .fetch_all::<(String, String)>()
             .await?;
-        if engine.is_none_or(|engine| retention_days_in(&engine) == asked) {
+        for table in Retained::ALL {
+            let engine = engines.iter().find(|(name, _)| name == table.table());
+            if engine.is_some_and(|(_, text)| retention_days_in(text) != table.days(&options)) {
+                self.run(&table.change(&options)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the function for quantiles of the rollup. It belongs to the whole server, so not
+    /// everyone may; who may not does without it.
+    async fn make_function(&self) -> Result<()> {
+        let there = "system.functions WHERE name = 'activity_hist_quantile' AND ? != ''";
+        if self.count(there).await? > 0 {
             return Ok(());
         }
-        let ttl = activities_ttl(asked);
-        self.run(&format!("ALTER TABLE {{database}}.activities MODIFY TTL {ttl}")).await
+        match self.run(HIST_QUANTILE).await {
+            Err(Error::BadResponse(text)) if code(&text) == Some(ACCESS_DENIED) => Ok(()),
+            result => result,
+        }
     }
 
     fn check_version(&self, current: Option<u32>) -> std::result::Result<(), SinkError> {
@@ -109,24 +142,30 @@ impl ClickHouseSink {
     async fn check_columns(&self) -> std::result::Result<(), SinkError> {
         let columns = self
             .client
-            .query(
-                "SELECT name, type FROM system.columns WHERE database = ? AND table = 'activities'",
-            )
+            .query("SELECT table, name, type FROM system.columns WHERE database = ?")
             .bind(&self.config.database)
             .fetch_all::<Column>()
             .await
             .map_err(|error| self.place.explain(&error))?;
-        if columns.is_empty() {
+        let find = |table: &str, name: &str| {
+            columns.iter().find(|it| it.table == table && it.name == name)
+        };
+        if columns.iter().all(|it| it.table != ACTIVITIES) {
             return Err(self.place.missing("no such table is visible to this user"));
         }
         for (name, kind) in COLUMNS {
-            match columns.iter().find(|it| it.name == *name) {
-                None => return Err(self.place.mismatch(&format!("there is no column {name}"))),
-                Some(it) if it.r#type != *kind => {
-                    let how = format!("{name} is {}, not {kind}", it.r#type);
-                    return Err(self.place.mismatch(&how));
-                }
-                Some(_) => {}
+            let how = match find(ACTIVITIES, name) {
+                None => format!("there is no column {name}"),
+                Some(it) if it.r#type != *kind => format!("{name} is {}, not {kind}", it.r#type),
+                Some(_) => continue,
+            };
+            return Err(self.place.mismatch(ACTIVITIES, &how));
+        }
+        // A rollup that this user does not see, or that was given up, is no matter of an insert.
+        for (table, names) in rollup_columns() {
+            let seen = columns.iter().any(|it| it.table == table);
+            if let Some(name) = names.iter().find(|name| seen && find(table, name).is_none()) {
+                return Err(self.place.mismatch(table, &format!("there is no column {name}")));
             }
         }
         Ok(())
@@ -155,7 +194,11 @@ impl ClickHouseSink {
     async fn run(&self, template: &str) -> Result<()> {
         let sql = options(&self.config).fill(template);
         match self.client.query_raw(&sql).execute().await {
-            Err(Error::BadResponse(text)) if code(&text) == Some(TABLE_EXISTS) => Ok(()),
+            Err(Error::BadResponse(text))
+                if matches!(code(&text), Some(TABLE_EXISTS | FUNCTION_EXISTS)) =>
+            {
+                Ok(())
+            }
             result => result,
         }
     }

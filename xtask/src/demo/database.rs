@@ -26,13 +26,15 @@ impl Database {
         &self.server.url
     }
 
-    /// The rows `sql` gives, where `{table}` stands for the table.
+    /// The rows `sql` gives, where `{database}` stands for the database and `{table}` for
+    /// `activities` in it.
     ///
     /// # Errors
     /// When ClickHouse cannot be reached, refuses, or answers something else than `T`.
     pub(crate) fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>> {
         let table = format!("{}.activities", self.name);
-        let sql = format!("{} FORMAT JSONEachRow", sql.replace("{table}", &table));
+        let sql = sql.replace("{table}", &table).replace("{database}", &self.name);
+        let sql = format!("{sql} FORMAT JSONEachRow");
         let body = self
             .server
             .query_as_reader(&sql)

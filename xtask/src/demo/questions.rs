@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::database::Database;
 
+/// What a block may ask by its bare name.
+const TABLES: [&str; 4] = ["activities", "activity_minutes", "activity_spans", "trace_shapes"];
+
 /// Runs every `sql` block of the Markdown file at `path`; gives how many there are.
 ///
 /// # Errors
@@ -18,7 +21,9 @@ pub(crate) fn ask(database: &Database, path: &Path) -> Result<usize> {
     let blocks = blocks(&document);
     ensure!(!blocks.is_empty(), "{} has no block of SQL", path.display());
     for block in &blocks {
-        let sql = block.replace("FROM activities", "FROM {table}");
+        let sql = TABLES.iter().fold((*block).to_owned(), |sql, table| {
+            sql.replace(&format!("FROM {table}"), &format!("FROM {{database}}.{table}"))
+        });
         let rows: Vec<Value> = database.rows(&sql).with_context(|| format!("asking\n{block}"))?;
         ensure!(!rows.is_empty(), "no answer to\n{block}");
     }

@@ -1,0 +1,418 @@
+//! What the tables make of the rows: shapes, rollups, and the columns and views for people.
+#![cfg(feature = "clickhouse")]
+
+mod database;
+
+use serde_json::{Value as Json, json};
+use tracing_activity::model::{
+    Activity, ActivityId, EventRecord, KeepReason, Level, Outcome, SpanRecord, Timestamp, Trace,
+    TraceHash, Value,
+};
+use tracing_activity::schema::{
+    HIST_QUANTILE, SHAPES_CAP, SchemaOptions, VERSION_TABLE, migrations,
+};
+use tracing_activity::sink::{Batch, Sink as _};
+
+use self::database::{Db, activity, now, wait};
+
+fn hash(n: u32) -> TraceHash {
+    let mut bytes = [7; 16];
+    bytes[..4].copy_from_slice(&n.to_be_bytes());
+    TraceHash::from_bytes(bytes)
+}
+
+/// A request that took the path `n`, its trace not kept.
+fn on_path(n: u32) -> Activity {
+    Activity { trace_hash: Some(hash(n)), service: "shop".to_owned(), ..activity(200) }
+}
+
+fn span(name: &'static str, parent: u32) -> SpanRecord {
+    SpanRecord {
+        name: name.into(),
+        target: "shop".into(),
+        level: Level::Info,
+        parent,
+        start: 0,
+        duration: 1000,
+        error: "".into(),
+        attributes: vec![],
+    }
+}
+
+fn kept(spans: Vec<SpanRecord>, activity: Activity) -> Activity {
+    Activity {
+        trace: Some(Trace { spans, events: vec![] }),
+        kept_because: Some(KeepReason::Probabilistic),
+        sample_weight: 10.0,
+        ..activity
+    }
+}
+
+fn write(db: &Db, rows: Vec<Activity>) -> Batch {
+    let batch = Batch::new(rows, 0);
+    wait(db.sink().write(&batch)).unwrap();
+    batch
+}
+
+fn seconds(n: i64) -> Timestamp {
+    Timestamp::from_micros(n * 1_000_000)
+}
+
+#[test]
+fn a_shape_tells_since_when_how_often_and_by_example_what_a_code_path_is() {
+    let db = Db::new();
+    let at = |second: i64| {
+        let when = seconds(1_800_000_000 + second);
+        let activity_id = ActivityId::new(when, fastrand::u64(..));
+        let site_version = seconds(1_700_000_000 + second);
+        Activity {
+            when,
+            activity_id,
+            site_version,
+            route: "/pay".into(),
+            method: "POST".into(),
+            ..on_path(1)
+        }
+    };
+    let failed = Activity { outcome: Outcome::ServerFault, duration: 900, ..at(30) };
+    let mut error = span("charge", 2);
+    error.error = "timeout".into();
+    let long = vec![span("request", 0), span("pay", 0), span("query", 1), span("query", 1)];
+    let short = [span("request", 0), span("log", 0), span("pay", 0), error];
+    let shortest = kept(short.to_vec(), at(20));
+    let id = shortest.activity_id;
+    write(&db, vec![at(10), failed]);
+    write(&db, vec![kept([long, vec![span("query", 1)]].concat(), at(5)), shortest]);
+    write(&db, vec![at(40), Activity { trace_hash: None, ..at(50) }]);
+    let sql = "SELECT service, trace_hash, first_seen, last_seen, first_version, last_version, \
+               requests, errors, duration_sum, duration_max, routes, route, shape, activity_id \
+               FROM {db}.trace_shapes FINAL FORMAT JSONEachRow \
+               SETTINGS output_format_json_quote_64bit_integers = 0";
+    let row: Json = serde_json::from_str(&db.query(sql)).expect("one shape");
+    let expected = json!({
+        "service": "shop", "trace_hash": hash(1).to_string(),
+        "first_seen": "2027-01-15 08:00:05.000000", "last_seen": "2027-01-15 08:00:40.000000",
+        "first_version": "2023-11-14 22:13:25", "last_version": "2023-11-14 22:14:00",
+        "requests": 5, "errors": 1, "duration_sum": 900 + 4 * 200, "duration_max": 900,
+        "routes": ["POST /pay"], "route": "POST /pay",
+        "shape": "request\n  log\n  pay\n    charge !timeout", "activity_id": id.to_string(),
+    });
+    assert_eq!(row, expected);
+}
+
+#[test]
+fn one_batch_sent_ten_times_counts_once_in_every_view() {
+    let db = Db::new();
+    let batch = Batch::new((0..1000).map(|n| on_path(n % 40)).collect(), 0);
+    let mut sink = db.sink();
+    for _ in 0..10 {
+        wait(sink.write(&batch)).unwrap();
+    }
+    let shapes = "SELECT uniqExact(trace_hash), sum(requests) FROM {db}.trace_shapes";
+    assert_eq!(db.query(shapes), "40\t1000");
+    let rollup =
+        "SELECT sum(requests), arraySum(mapValues(sumMap(dur_hist))) FROM {db}.activity_minutes";
+    assert_eq!(db.query(rollup), "1000\t1000");
+}
+
+#[test]
+fn an_explosion_of_shapes_fills_one_row_and_not_the_table() {
+    let db = Db::new();
+    let other = |service: &str| Activity { service: service.to_owned(), ..on_path(77) };
+    // One batch alone is more than the cap, too.
+    write(&db, (0..5).map(on_path).chain([other("billing")]).collect());
+    write(&db, (0..15_000).map(on_path).collect());
+    for batch in 0..2 {
+        write(&db, (0..2500).map(|n| on_path(15_000 + batch * 2500 + n)).collect());
+    }
+    let cap = u64::from(SHAPES_CAP);
+    let count = |what: &str| -> u64 {
+        db.query(&format!("SELECT {what} FROM {{db}}.trace_shapes FINAL")).parse().unwrap()
+    };
+    assert_eq!(count("countIf(service = 'shop')"), cap + 1);
+    assert_eq!(count("sumIf(requests, trace_hash = 'other')"), 20_000 - cap);
+    assert_eq!(count("sum(requests)"), 5 + 1 + 20_000);
+    // What is known stays known; what another service does is its own.
+    write(&db, vec![on_path(3), on_path(999_999), other("billing"), other("mail")]);
+    assert_eq!(count(&format!("sumIf(requests, trace_hash = '{}')", hash(3))), 3);
+    assert_eq!(count("sumIf(requests, trace_hash = 'other')"), 20_000 - cap + 1);
+    assert_eq!(count("sumIf(requests, service != 'shop' AND trace_hash != 'other')"), 3);
+    // Paths that nobody has taken for long make room.
+    db.query("ALTER TABLE {db}.trace_shapes UPDATE last_seen = now() - toIntervalDay(31) WHERE trace_hash != 'other' SETTINGS mutations_sync = 1");
+    write(&db, vec![on_path(888_888)]);
+    assert_eq!(count(&format!("countIf(trace_hash = '{}')", hash(888_888))), 1);
+}
+
+#[test]
+fn a_quantile_from_the_histogram_is_within_a_bucket_of_the_exact_one() {
+    let db = Db::new();
+    let mut rng = fastrand::Rng::with_seed(1);
+    // Log-normal, about what services do.
+    let normal = |rng: &mut fastrand::Rng| (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
+    let slow = |rng: &mut fastrand::Rng| (10.0 + 1.5 * normal(rng)).exp() as u64;
+    let rows = |count: u32, rng: &mut fastrand::Rng| -> Vec<Activity> {
+        (0..count).map(|n| Activity { duration: slow(rng), ..on_path(n % 3) }).collect()
+    };
+    for _ in 0..3 {
+        write(&db, rows(10_000, &mut rng));
+    }
+    let quantiles = [0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0];
+    for p in quantiles {
+        let exact = format!("SELECT quantileExact({p})(duration) FROM {{db}}.activities");
+        let rolled = format!(
+            "SELECT activity_hist_quantile(sumMap(dur_hist), {p}) FROM {{db}}.activity_minutes"
+        );
+        let exact: f64 = db.query(&exact).parse().unwrap();
+        let rolled: f64 = db.query(&rolled).parse().unwrap();
+        let error = (rolled / exact - 1.0).abs();
+        assert!(error <= 0.0219, "p {p}: {rolled} for {exact}, {error}");
+    }
+    let of = |histogram: &str| -> f64 {
+        db.query(&format!("SELECT activity_hist_quantile({histogram}, 0.5)")).parse().unwrap()
+    };
+    assert!(of("map()").is_nan());
+    assert!(of("CAST(map(), 'Map(UInt16, UInt64)')").is_nan());
+    assert!((of("map(0, 1)") - 1.0).abs() < 0.0219);
+}
+
+#[test]
+fn extreme_durations_and_weights_leave_the_rollup_readable() {
+    let db = Db::new();
+    let weights = [f32::NAN, f32::INFINITY, 2.5, 0.0];
+    let durations = [0, 1, u64::MAX, 7];
+    let rows = weights.into_iter().zip(durations);
+    let rows =
+        rows.map(|(sample_weight, duration)| Activity { sample_weight, duration, ..on_path(1) });
+    write(&db, rows.collect());
+    let sql = "SELECT sum(requests), sum(weight), sumMap(dur_hist) FROM {db}.activity_minutes";
+    assert_eq!(db.query(sql), "4\t2.5\t{0:2,44:1,1024:1}");
+}
+
+/// A request with two spans below it, an event and values of every kind.
+fn traced() -> Activity {
+    let mut query = span("SELECT \"orders\"\n", 0);
+    (query.start, query.duration, query.error) = (200, 900, "timeout".into());
+    query.attributes = vec![
+        ("rows".into(), Value::I64(-5)),
+        ("table".into(), Value::Str("a\\b\"c\u{1}".to_owned())),
+        ("otel.kind".into(), Value::Str("client".to_owned())),
+    ];
+    let mut inner = span("parse", 1);
+    (inner.start, inner.duration) = (300, 10);
+    let event = EventRecord {
+        span: 1,
+        time: 250,
+        level: Level::Warn,
+        target: "shop::db".into(),
+        message: "slow".to_owned(),
+        attributes: vec![("ms".into(), Value::I64(7))],
+    };
+    let when = seconds(1_800_000_000);
+    let root = Activity {
+        when,
+        activity_id: "01a1f640-bc00-7b17-a917-6f08190b8b14".parse().unwrap(),
+        duration: 1500,
+        outcome: Outcome::ServerFault,
+        error: "no answer".to_owned(),
+        method: "GET".to_owned(),
+        route: "/orders/{id}".to_owned(),
+        status: 503,
+        host: "web-1".to_owned(),
+        ..on_path(1)
+    };
+    let mut traced = kept(vec![span("request", 0), query, inner], root);
+    traced.trace.as_mut().unwrap().events.push(event);
+    traced
+}
+
+#[test]
+fn the_column_trace_is_the_spans_as_json() {
+    let db = Db::new();
+    write(&db, vec![traced(), on_path(2)]);
+    let trace: Json = serde_json::from_str(
+        &db.query("SELECT trace FROM {db}.activities WHERE notEmpty(span_name) FORMAT TSVRaw"),
+    )
+    .unwrap();
+    let expected = json!([
+        { "name": "request", "parent": null, "start_us": 0, "duration_us": 1000, "error": null,
+          "attributes": {} },
+        { "name": "SELECT \"orders\"\n", "parent": 0, "start_us": 200, "duration_us": 900,
+          "error": "timeout",
+          "attributes": { "rows": -5, "table": "a\\b\"c\u{1}", "otel.kind": "client" } },
+        { "name": "parse", "parent": 1, "start_us": 300, "duration_us": 10, "error": null,
+          "attributes": {} },
+    ]);
+    assert_eq!(trace, expected);
+    assert_eq!(db.query("SELECT trace FROM {db}.activities WHERE empty(span_name)"), "[]");
+}
+
+#[test]
+fn values_in_data_are_read_by_name_and_what_is_no_object_is_empty() {
+    let db = Db::new();
+    for data in ["{\"total\":5,\"a\":{\"b\":\"x\"}}", "", "{\"total\":", "[1]", "5", "{}"] {
+        write(&db, vec![Activity { data: data.to_owned(), ..on_path(1) }]);
+    }
+    let sql = "SELECT sum(data_json.total::UInt64), any(data_json.a.b) FROM {db}.activities";
+    assert_eq!(db.query(sql), "5\tx");
+}
+
+#[test]
+fn spans_stand_in_a_view_as_the_collectors_exporter_lays_them_out() {
+    let db = Db::new();
+    write(&db, vec![traced(), on_path(2)]);
+    let columns = "SELECT name, type FROM system.columns WHERE database = '{db}' AND table = 'activity_spans' ORDER BY position";
+    let expected = "\
+Timestamp\tDateTime64(9, \\'UTC\\')
+TraceId\tString
+SpanId\tString
+ParentSpanId\tString
+TraceState\tString
+SpanName\tLowCardinality(String)
+SpanKind\tLowCardinality(String)
+ServiceName\tLowCardinality(String)
+ResourceAttributes\tMap(LowCardinality(String), String)
+ScopeName\tString
+ScopeVersion\tString
+SpanAttributes\tMap(LowCardinality(String), String)
+Duration\tUInt64
+StatusCode\tLowCardinality(String)
+StatusMessage\tString
+Events.Timestamp\tArray(DateTime64(9, \\'UTC\\'))
+Events.Name\tArray(LowCardinality(String))
+Events.Attributes\tArray(Map(LowCardinality(String), String))
+Links.TraceId\tArray(String)
+Links.SpanId\tArray(String)
+Links.TraceState\tArray(String)
+Links.Attributes\tArray(Map(LowCardinality(String), String))";
+    assert_eq!(db.query(columns), expected);
+
+    let sql = "SELECT * FROM {db}.activity_spans WHERE TraceId = '01a1f640bc007b17a9176f08190b8b14' \
+               ORDER BY Timestamp FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0";
+    let rows = db.query(sql);
+    let rows: Vec<Json> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let pick = |column: &str| -> Vec<Json> { rows.iter().map(|row| row[column].clone()).collect() };
+    // The second half of the id, and its exclusive or with the number of the span.
+    assert_eq!(pick("SpanId"), ["a9176f08190b8b14", "a9176f08190b8b15", "a9176f08190b8b16"]);
+    assert_eq!(pick("ParentSpanId"), ["", "a9176f08190b8b14", "a9176f08190b8b15"]);
+    assert_eq!(pick("SpanName"), ["GET /orders/{id}", "SELECT \"orders\"\n", "parse"]);
+    assert_eq!(pick("SpanKind"), ["Server", "Client", "Internal"]);
+    assert_eq!(pick("StatusCode"), ["Error", "Error", "Unset"]);
+    assert_eq!(pick("StatusMessage"), ["no answer", "timeout", ""]);
+    assert_eq!(pick("Duration"), [1_500_000, 900_000, 10_000]);
+    let start = "2027-01-15 08:00:00.000";
+    let starts = ["000000", "200000", "300000"].map(|part| format!("{start}{part}"));
+    assert_eq!(pick("Timestamp"), starts);
+    assert_eq!(rows[0]["ResourceAttributes"]["service.name"], "shop");
+    assert_eq!(rows[0]["SpanAttributes"]["http.response.status_code"], "503");
+    let attributes = json!({ "rows": "-5", "table": "a\\b\"c\u{1}", "otel.kind": "client" });
+    assert_eq!(rows[1]["SpanAttributes"], attributes);
+    assert_eq!(rows[1]["Events.Name"], json!(["slow"]));
+    assert_eq!(rows[1]["Events.Timestamp"], json!([format!("{start}250000")]));
+    let fields = json!([{ "ms": "7", "level": "warn", "target": "shop::db" }]);
+    assert_eq!(rows[1]["Events.Attributes"], fields);
+    let ids = "SELECT span_id FROM {db}.activities WHERE notEmpty(span_name)";
+    assert_eq!(db.query(ids), "['a9176f08190b8b14','a9176f08190b8b15','a9176f08190b8b16']");
+    // A request whose trace was not kept is a root alone.
+    assert_eq!(db.count("activity_spans"), 4);
+    let alone = "SELECT SpanName, SpanKind, ParentSpanId, Duration FROM {db}.activity_spans WHERE Duration = 200000";
+    assert_eq!(db.query(alone), "request\tServer\t\t200000");
+    let times = "SELECT min(Start), max(End) FROM {db}.activity_spans_trace_id_ts WHERE TraceId = '01a1f640bc007b17a9176f08190b8b14'";
+    assert_eq!(db.query(times), "2027-01-15 08:00:00\t2027-01-15 08:00:01");
+}
+
+#[test]
+fn a_trace_is_found_by_its_id_in_two_granules_at_most() {
+    let db = Db::new();
+    let begin = now().as_micros() - 600_000_000;
+    let rows = |remote: bool| -> Vec<Activity> {
+        (0..100_000)
+            .map(|n| {
+                let when = Timestamp::from_micros(begin + i64::from(n) * 5_000);
+                let id = ActivityId::new(when, fastrand::u64(..));
+                let mut row = Activity { when, activity_id: id, ..on_path(n % 40) };
+                if remote {
+                    row.remote_trace_id = Some(
+                        ActivityId::new(seconds(i64::from(fastrand::u32(..))), fastrand::u64(..))
+                            .to_trace_id(),
+                    );
+                }
+                row
+            })
+            .collect()
+    };
+    let batches = [write(&db, rows(false)), write(&db, rows(true))];
+    db.query("OPTIMIZE TABLE {db}.activities FINAL");
+    for batch in batches {
+        let row = &batch.rows()[54_321];
+        for from in ["activities", "activity_spans", "activity_spans_trace_id_ts"] {
+            let column = if from == "activities" { "trace_id" } else { "TraceId" };
+            let sql = format!(
+                "SELECT * FROM {{db}}.{from} WHERE {column} = '{}' FORMAT JSON \
+                 SETTINGS output_format_json_quote_64bit_integers = 0",
+                row.trace_id()
+            );
+            let answer: Json = serde_json::from_str(&db.query(&sql)).unwrap();
+            assert_eq!(answer["rows"], 1, "{from}");
+            let read = answer["statistics"]["rows_read"].as_u64().unwrap();
+            assert!(read <= 2 * 8192, "{from}: {read}");
+        }
+    }
+}
+
+fn clustered(database: &str) -> Vec<String> {
+    let options = SchemaOptions {
+        database: database.to_owned(),
+        retention_days: Some(90),
+        rollup_retention_days: Some(730),
+        cluster: Some("{cluster}".to_owned()),
+    };
+    let tables = migrations(&options).into_iter().flat_map(|it| it.statements);
+    [VERSION_TABLE, HIST_QUANTILE].iter().map(|sql| options.fill(sql)).chain(tables).collect()
+}
+
+#[test]
+fn the_engine_parses_every_statement_for_a_cluster() {
+    let statements = clustered("shop");
+    assert!(statements.len() > 8);
+    for sql in statements {
+        let tree = database::server().query(&format!("EXPLAIN AST {sql}"));
+        assert!(tree.as_ref().is_ok_and(|it| it.starts_with("Create")), "{tree:?} of {sql}");
+    }
+}
+
+/// One server has no Keeper, so what needs it is taken out, and a table over all of one name
+/// stands for the one over all shards.
+#[test]
+fn a_clusters_tables_fit_each_other() {
+    let db = Db::absent();
+    let name = db.config.database.clone();
+    db.query("CREATE DATABASE {db}");
+    for sql in clustered(&name) {
+        let mut sql = sql.replace(" ON CLUSTER '{cluster}'", "").replace("= Replicated", "= ");
+        sql = sql.replace(
+            "('/clickhouse/tables/all_shards/{database}/{table}', '{shard}-{replica}')",
+            "",
+        );
+        sql = sql.replace(", replicated_deduplication_window_seconds = 604800", "");
+        sql = sql.replace("replicated_deduplication", "non_replicated_deduplication");
+        if let Some((create, engine)) = sql.clone().split_once("Distributed(") {
+            let local = engine.split(", ").nth(2).unwrap().trim_end_matches(')');
+            sql = format!("{create}Merge('{name}', '^{local}$')");
+        }
+        db.query(&sql);
+    }
+    let batch = Batch::new(vec![traced(), on_path(2)], 0);
+    let columns = tracing_activity::schema::COLUMNS.iter().map(|(name, _)| *name);
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    let plain = Db::new();
+    wait(plain.sink().write(&batch)).unwrap();
+    db.query(&format!(
+        "INSERT INTO {{db}}.activities_local ({columns}) SELECT {columns} FROM {}.activities",
+        plain.config.database
+    ));
+    for table in ["activities", "activity_spans", "trace_shapes"] {
+        assert_eq!(db.count(table), plain.count(table), "{table}");
+    }
+    let requests = "SELECT sum(requests) FROM {db}.activity_minutes";
+    assert_eq!(db.query(requests), "2");
+}
