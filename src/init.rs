@@ -11,11 +11,12 @@ use std::time::Duration;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
-use crate::capture::{ActivityFilter, ActivityLayer, Shared, outside, panics};
+use crate::capture::{ActivityFilter, ActivityLayer, ShapeObserver, Shared, outside, panics};
 use crate::config::{self, Config, Database, SamplingPolicy};
 use crate::error::Error;
 use crate::model::Activity;
 use crate::pipeline::{Counters, Queue, ShutdownReport, Stats, Worker, WorkerHandle};
+use crate::shape::Shape;
 use crate::sink::{Sink, StdoutSink};
 
 /// The subscriber that layers given to [`Builder::layer`] are added to.
@@ -67,6 +68,7 @@ pub fn builder() -> Builder {
 pub struct Builder {
     config: Option<Config>,
     filter: Option<ActivityFilter>,
+    on_shape: Option<ShapeObserver>,
     sink: Option<Box<dyn Sink>>,
     layers: Vec<Box<dyn Layer<Base> + Send + Sync>>,
 }
@@ -96,6 +98,28 @@ impl Builder {
         allowed: impl Fn(&Activity) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.filter = Some(Arc::new(allowed));
+        self
+    }
+
+    /// Shows the shape of every request's trace: the code path that its `trace_hash` stands for.
+    ///
+    /// `seen` is called once for every finished activity whose spans were collected, kept or not,
+    /// on the worker's thread, before [`log_allowed`](Self::log_allowed). Making a shape costs
+    /// some microseconds of that thread. Should `seen` panic, the activity counts as failed.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use std::sync::Mutex;
+    ///
+    /// let known = Mutex::new(HashMap::new());
+    /// let builder = tracing_activity::builder().on_shape(move |activity, shape| {
+    ///     if known.lock().unwrap().insert(activity.trace_hash, activity.route.clone()).is_none() {
+    ///         eprintln!("a new code path of {}:\n{shape}", activity.route);
+    ///     }
+    /// });
+    /// ```
+    pub fn on_shape(mut self, seen: impl Fn(&Activity, &Shape) + Send + Sync + 'static) -> Self {
+        self.on_shape = Some(Arc::new(seen));
         self
     }
 
@@ -155,7 +179,13 @@ impl Builder {
         };
         let counters = Arc::new(Counters::new());
         let queue = Arc::new(Queue::new(&config.pipeline));
-        let shared = Shared::new(&config, self.filter, Arc::clone(&queue), Arc::clone(&counters));
+        let shared = Shared::new(
+            &config,
+            self.filter,
+            self.on_shape,
+            Arc::clone(&queue),
+            Arc::clone(&counters),
+        );
         let tick = {
             let shared = Arc::downgrade(&shared);
             Box::new(move || {

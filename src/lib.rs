@@ -7,7 +7,7 @@
 //! [`model`] says what an activity is; the private room `capture` makes one out of spans;
 //! [`sampling`] decides about its trace; [`pipeline`] carries it; [`sink`] stores it in the columns
 //! of [`schema`]; [`config`] holds the settings. `init` puts them together. Each opens with its
-//! invariants.
+//! invariants. `testing`, behind the feature of that name, is for the tests of applications.
 
 pub mod config;
 pub mod model;
@@ -16,6 +16,9 @@ pub mod sampling;
 pub mod schema;
 pub mod shape;
 pub mod sink;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 
 mod capture;
 mod error;

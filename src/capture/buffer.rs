@@ -37,6 +37,8 @@ pub(super) struct SpanRec {
     pub(super) start: u64,
     /// The last exit; 0 until then.
     pub(super) end: u64,
+    /// How many spans had begun at the last exit; all of them until then.
+    pub(super) ended: u32,
     pub(super) open: bool,
     pub(super) panicked: bool,
 }
@@ -210,6 +212,7 @@ impl Buffer {
             depth,
             start: now,
             end: 0,
+            ended: u32::MAX,
             open: true,
             panicked: false,
         });
@@ -234,8 +237,9 @@ impl Buffer {
     /// A span was left.
     #[inline]
     pub(super) fn exit(&mut self, index: u32, now: u64, panic: Option<Panic>) {
+        let begun = self.spans.len() as u32;
         let Some(span) = self.spans.get_mut(index as usize) else { return };
-        span.end = now;
+        (span.end, span.ended) = (now, begun);
         if let Some(panic) = panic {
             span.panicked = true;
             self.signals.panicked |= index == 0;
@@ -246,10 +250,11 @@ impl Buffer {
     /// A span was closed. One that was never entered ends now.
     #[inline]
     pub(super) fn close(&mut self, index: u32, now: impl FnOnce() -> u64) {
+        let begun = self.spans.len() as u32;
         let Some(span) = self.spans.get_mut(index as usize) else { return };
         span.open = false;
         if span.end == 0 {
-            span.end = now();
+            (span.end, span.ended) = (now(), begun);
         }
         if !self.older.is_empty() {
             self.older.remove(&span.id);

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use super::buffer::{Buffer, Sealed};
 use super::fields::{EVENT, FieldRecord};
-use super::fingerprint::fingerprint;
+use super::fingerprint::{fingerprint, shape};
 use super::names::{Names, event_kind, is_annotated};
 use super::patch::ActivityPatch;
 use super::trace::trace;
@@ -33,6 +33,11 @@ impl Seed for Buffer {
 
     fn into_activity(self: Box<Self>) -> Option<Activity> {
         let activity = activity(&self);
+        if let (Some(seen), Some(activity)) = (&self.shared.on_shape, &activity)
+            && let Some(shape) = shape(&self)
+        {
+            seen(activity, &shape);
+        }
         let shared = Arc::clone(&self.shared);
         shared.recycle(self);
         match (&shared.filter, activity) {

@@ -48,4 +48,4 @@ pub(crate) use current::outside;
 pub use current::{CurrentActivity, with_activity};
 pub use layer::ActivityLayer;
 pub use patch::ActivityPatch;
-pub(crate) use shared::{ActivityFilter, Shared};
+pub(crate) use shared::{ActivityFilter, ShapeObserver, Shared};

@@ -59,7 +59,7 @@ impl Stage {
     fn new() -> Self {
         let config = Config { sample: SamplingPolicy::ALL, ..Config::default() };
         let (counters, queue) = (Arc::new(Counters::new()), Arc::new(Queue::new(&config.pipeline)));
-        let shared = Shared::new(&config, None, Arc::clone(&queue), Arc::clone(&counters));
+        let shared = Shared::new(&config, None, None, Arc::clone(&queue), Arc::clone(&counters));
         let callsite =
             |it: &'static Metadata<'static>| Role::new(it, &shared.config, true).callsite;
         let callsites = metadata().into_iter().map(callsite).collect();

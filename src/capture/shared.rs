@@ -16,9 +16,13 @@ use super::root::Root;
 use crate::config::{CaptureConfig, Config, SamplingPolicy};
 use crate::model::{Activity, ActivityId, Timestamp};
 use crate::pipeline::{Counters, DropReason, Queue};
+use crate::shape::Shape;
 
 /// Decides whether an activity is delivered.
 pub(crate) type ActivityFilter = Arc<dyn Fn(&Activity) -> bool + Send + Sync>;
+
+/// Is shown the shape of every activity.
+pub(crate) type ShapeObserver = Arc<dyn Fn(&Activity, &Shape) + Send + Sync>;
 
 /// Buffers and roots kept for reuse.
 const POOL: usize = 256;
@@ -40,6 +44,7 @@ pub(crate) struct Shared {
     pub(super) limits: FieldLimits,
     pub(super) mode: Mode,
     pub(super) filter: Option<ActivityFilter>,
+    pub(super) on_shape: Option<ShapeObserver>,
     pub(super) counters: Arc<Counters>,
     pub(super) queue: Arc<Queue>,
     pub(super) service: String,
@@ -74,6 +79,7 @@ impl Shared {
     pub(crate) fn new(
         config: &Config,
         filter: Option<ActivityFilter>,
+        on_shape: Option<ShapeObserver>,
         queue: Arc<Queue>,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
@@ -90,6 +96,7 @@ impl Shared {
             config: config.capture.clone(),
             mode: Mode::new(config.sample.clone(), layer),
             filter,
+            on_shape,
             counters,
             queue,
             service: config.service.clone(),

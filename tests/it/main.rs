@@ -5,15 +5,19 @@
 
 mod annotate;
 mod caps;
+mod changes;
 mod columns;
 mod docs;
 mod handoff;
 mod outcomes;
 mod overload;
+mod paths;
 mod pitfalls;
 mod policy;
 mod sampling;
 mod shape;
 mod switching;
+mod testing;
 #[macro_use]
 mod support;
+mod trees;

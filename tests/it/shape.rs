@@ -1,173 +1,190 @@
 //! `trace_hash`: alike what took the same code path, different what did not.
+//!
+//! `PROPTEST_CASES=10000 cargo test --test it shape` tries more than the usual few cases.
 
 use proptest::prelude::*;
 use tracing::{error, info_span};
 use tracing_activity::model::{Activity, Level, TraceHash};
-use tracing_activity::shape::{ShapeSpan, trace_hash};
+use tracing_activity::shape::{Shape, ShapeSpan, trace_hash};
 
 use crate::support::{capture, capture_one, request};
-
-/// A tree from which spans with times are made: sequential, so that nothing overlaps.
-#[derive(Debug, Clone)]
-struct Tree {
-    name: usize,
-    error: usize,
-    children: Vec<Tree>,
-}
-
-/// Names of spans. The last and its error are for what a test adds: no drawn tree has them.
-const NAMES: [&str; 7] = ["page", "query", "render", "pay", "mail", "check", "added"];
-const DRAWN: usize = NAMES.len() - 1;
-const ERRORS: [&str; 3] = ["", "error", "added"];
-
-fn tree() -> impl Strategy<Value = Tree> {
-    let leaf =
-        (0..DRAWN, 0..2_usize).prop_map(|(name, error)| Tree { name, error, children: Vec::new() });
-    leaf.prop_recursive(4, 30, 5, |inner| {
-        (0..DRAWN, 0..2_usize, prop::collection::vec(inner, 0..5))
-            .prop_map(|(name, error, children)| Tree { name, error, children })
-    })
-}
-
-/// The spans of a tree whose leaves take `unit` microseconds, one after the other.
-fn spans(tree: &Tree, unit: u32) -> Vec<ShapeSpan<'static>> {
-    fn add(
-        tree: &Tree,
-        parent: u32,
-        start: u32,
-        unit: u32,
-        out: &mut Vec<ShapeSpan<'static>>,
-    ) -> u32 {
-        let index = out.len();
-        out.push(ShapeSpan {
-            name: NAMES[tree.name],
-            target: "shop",
-            level: Level::Info,
-            kind: "",
-            fields: &["id"],
-            error: ERRORS[tree.error],
-            parent,
-            start,
-            duration: 0,
-        });
-        let mut now = start + unit;
-        for child in &tree.children {
-            now = add(child, index as u32, now, unit, out) + unit;
-        }
-        out[index].duration = now - start;
-        now
-    }
-    let mut out = Vec::new();
-    add(tree, 0, 0, unit, &mut out);
-    out
-}
-
-fn hash(tree: &Tree) -> TraceHash {
-    trace_hash(&spans(tree, 1)).unwrap()
-}
-
-/// A place in a tree, by a number that any tree can be asked for.
-fn nth(tree: &mut Tree, n: usize) -> &mut Tree {
-    fn count(tree: &Tree) -> usize {
-        1 + tree.children.iter().map(count).sum::<usize>()
-    }
-    fn find(tree: &mut Tree, mut n: usize) -> &mut Tree {
-        if n == 0 {
-            return tree;
-        }
-        n -= 1;
-        for child in &mut tree.children {
-            let size = count(child);
-            if n < size {
-                return find(child, n);
-            }
-            n -= size;
-        }
-        unreachable!("n is below the count")
-    }
-    let n = n % count(tree);
-    find(tree, n)
-}
+use crate::trees::{FRESH, Tree, names, tree, trees};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
-
     #[test]
-    fn timings_do_not_show(tree in tree(), unit in 1_u32..1000) {
-        prop_assert_eq!(trace_hash(&spans(&tree, unit)).unwrap(), hash(&tree));
-    }
-
-    #[test]
-    fn a_step_repeated_in_a_row_shows_once_and_not_how_often(
-        tree in tree(),
-        at in 0..100_usize,
-        times in 2..40_usize,
+    fn which_of_several_at_a_time_begins_or_ends_first_does_not_show(
+        tree in tree(), one in any::<u64>(), other in any::<u64>(),
     ) {
-        let repeat = |times: usize| {
-            let mut tree = tree.clone();
-            let inner = Tree { name: 2, error: 0, children: vec![] };
-            let step = Tree { name: DRAWN, error: 0, children: vec![inner] };
-            nth(&mut tree, at).children.extend(std::iter::repeat_n(step, times));
-            hash(&tree)
+        prop_assert_eq!(tree.hash_when(one), tree.hash_when(other));
+    }
+
+    #[test]
+    fn how_often_a_loop_turns_does_not_show_but_that_it_does(
+        tree in tree(), at in any::<usize>(), steps in 1..4_usize, times in 2..12_usize,
+    ) {
+        let turning = |times: usize| {
+            let turn = (0..steps).map(|step| Tree::of(FRESH[step]).with(Tree::of(1)));
+            let turns: Vec<Tree> = (0..times).flat_map(|_| turn.clone()).collect();
+            tree.clone().changed(at, |node| node.then(turns)).hash()
         };
-        prop_assert_eq!(repeat(times), repeat(2));
-        prop_assert_ne!(repeat(times), repeat(1));
+        prop_assert_eq!(turning(times), turning(2));
+        prop_assert_ne!(turning(times), turning(1));
     }
 
     #[test]
-    fn a_new_span_shows(tree in tree(), at in 0..100_usize) {
-        let mut grown = tree.clone();
-        nth(&mut grown, at).children.push(Tree { name: DRAWN, error: 0, children: vec![] });
-        prop_assert_ne!(hash(&grown), hash(&tree));
-    }
-
-    #[test]
-    fn where_an_error_arose_shows(tree in tree(), at in 0..100_usize) {
-        let mut failed = tree.clone();
-        nth(&mut failed, at).error = 2;
-        prop_assert_ne!(hash(&failed), hash(&tree));
-    }
-
-    #[test]
-    fn siblings_that_overlap_have_no_order(names in prop::collection::vec(0..DRAWN, 2..8), seed in any::<u64>()) {
-        let overlapping = |names: &[usize]| {
-            let mut spans = spans(&Tree { name: 0, error: 0, children: vec![] }, 1000);
-            for (at, name) in names.iter().enumerate() {
-                spans.push(ShapeSpan { name: NAMES[*name], start: 10 + at as u32, duration: 100, ..spans[0] });
-            }
-            trace_hash(&spans).unwrap()
+    fn the_branches_that_the_turns_of_a_loop_took_do_not_show_one_by_one(
+        tree in tree(), at in any::<usize>(), branches in prop::collection::vec(any::<bool>(), 0..20),
+    ) {
+        let turning = |branches: &[bool]| {
+            let turns = [&[true, false], branches, &[true, false]].concat();
+            let turns = turns.into_iter().map(|branch| Tree::of(FRESH[usize::from(branch)]));
+            tree.clone().changed(at, |node| node.then(turns.collect())).hash()
         };
-        let mut shuffled = names.clone();
-        let mut state = seed;
-        for at in (1..shuffled.len()).rev() {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            shuffled.swap(at, (state >> 33) as usize % (at + 1));
+        prop_assert_eq!(turning(&branches), turning(&[]));
+    }
+
+    #[test]
+    fn a_span_that_is_new_or_vanished_shows(tree in tree(), at in any::<usize>(), place in any::<usize>()) {
+        let grown = tree.clone().changed(at, |node| node.insert(place, Tree::of(FRESH[0])));
+        prop_assert_ne!(grown.hash(), tree.hash());
+    }
+
+    #[test]
+    fn a_subtree_that_is_new_or_vanished_shows(tree in tree(), new in tree(), at in any::<usize>()) {
+        let grown = tree.clone().changed(at, |node| node.insert(0, Tree::of(FRESH[0]).with(new.clone())));
+        prop_assert_ne!(grown.hash(), tree.hash());
+    }
+
+    #[test]
+    fn a_span_that_moved_one_level_down_shows(tree in tree(), at in any::<usize>()) {
+        let below = Tree::of(FRESH[1]);
+        let beside = tree.clone().changed(at, |node| node.then(vec![below.clone(), Tree::of(FRESH[0])]));
+        let inside = tree.changed(at, |node| node.then(vec![below.clone().with(Tree::of(FRESH[0]))]));
+        prop_assert_ne!(beside.hash(), inside.hash());
+    }
+
+    #[test]
+    fn a_span_that_got_another_around_it_shows(tree in tree(), at in any::<usize>()) {
+        let wrapped = tree.clone().changed(at, |node| *node = Tree::of(FRESH[0]).with(node.clone()));
+        prop_assert_ne!(wrapped.hash(), tree.hash());
+    }
+
+    #[test]
+    fn the_class_of_an_error_and_its_place_show(tree in tree(), at in any::<usize>()) {
+        let failing = |error| tree.clone().changed(at, |node| node.error = error).hash();
+        prop_assert_ne!(failing("timeout"), tree.hash());
+        prop_assert_ne!(failing("timeout"), failing("refused"));
+        let above = tree.clone().changed(at, |node| {
+            node.error = "timeout";
+            node.steps = vec![vec![Tree::of(FRESH[0])]];
+        });
+        let below = tree.clone().changed(at, |node| {
+            node.steps = vec![vec![Tree { error: "timeout", ..Tree::of(FRESH[0]) }]];
+        });
+        prop_assert_ne!(above.hash(), below.hash());
+    }
+
+    #[test]
+    fn the_names_and_the_order_of_declared_fields_show(tree in tree(), at in any::<usize>()) {
+        let declaring = |fields| tree.clone().changed(at, |node| node.fields = fields).hash();
+        let hashes = [&[] as &[_], &["x"], &["y"], &["x", "y"], &["y", "x"], &["xy"]].map(declaring);
+        for (n, hash) in hashes.iter().enumerate() {
+            prop_assert!(!hashes[..n].contains(hash), "the fields of number {n}");
         }
-        prop_assert_eq!(overlapping(&names), overlapping(&shuffled));
+    }
+
+    #[test]
+    fn level_kind_target_and_name_show(tree in tree(), at in any::<usize>()) {
+        let changed = |change: fn(&mut Tree)| tree.clone().changed(at, change).hash();
+        let base = changed(|node| *node = Tree { level: Level::Info, kind: "", target: "shop", name: "a", ..node.clone() });
+        for change in [
+            (|node| *node = Tree { level: Level::Debug, kind: "", target: "shop", name: "a", ..node.clone() }) as fn(&mut Tree),
+            |node| *node = Tree { level: Level::Info, kind: "client", target: "shop", name: "a", ..node.clone() },
+            |node| *node = Tree { level: Level::Info, kind: "", target: "shop::b", name: "a", ..node.clone() },
+            |node| *node = Tree { level: Level::Info, kind: "", target: "shop", name: "b", ..node.clone() },
+        ] {
+            prop_assert_ne!(changed(change), base);
+        }
+    }
+
+    #[test]
+    fn whether_a_step_ran_once_or_several_times_shows(
+        tree in tree(), at in any::<usize>(), times in 2..40_usize, at_once in any::<bool>(),
+    ) {
+        let repeated = |times: usize| {
+            let steps = vec![Tree::of(FRESH[0]); times];
+            let steps = if at_once { vec![steps] } else { steps.into_iter().map(|it| vec![it]).collect() };
+            tree.clone().changed(at, |node| node.steps.extend(steps.clone())).hash()
+        };
+        prop_assert_ne!(repeated(1), repeated(times));
+        prop_assert_eq!(repeated(2), repeated(times));
+    }
+
+    #[test]
+    fn order_shows_and_so_does_running_at_the_same_time(tree in tree(), at in any::<usize>()) {
+        let [a, b] = [0, 1].map(|n| Tree::of(FRESH[n]));
+        let with = |steps: &[Vec<Tree>]| {
+            tree.clone().changed(at, |node| node.steps.extend_from_slice(steps)).hash()
+        };
+        let in_order = with(&[vec![a.clone()], vec![b.clone()]]);
+        let reversed = with(&[vec![b.clone()], vec![a.clone()]]);
+        let together = with(&[vec![a.clone(), b.clone()]]);
+        prop_assert_ne!(in_order, reversed);
+        prop_assert_ne!(in_order, together);
+        prop_assert_ne!(reversed, together);
+    }
+
+    #[test]
+    fn the_text_of_a_shape_is_equal_where_its_hash_is_and_nowhere_else((one, other) in trees()) {
+        let (a, b) = (one.shape(), other.shape());
+        prop_assert_eq!(a.to_string() == b.to_string(), one.hash() == other.hash(), "\n{}\n\n{}", a, b);
+        prop_assert_eq!(a == b, one.hash() == other.hash());
+        prop_assert_eq!(a.changes(&b).is_empty(), one.hash() == other.hash(), "{:?}", a.changes(&b));
+    }
+
+    #[test]
+    fn the_text_of_a_shape_is_read_back_whatever_the_names(tree in tree(), odd in names(), at in any::<usize>()) {
+        let [name, target, kind, error, field, other] = odd.each_ref().map(String::as_str);
+        let fields = [field, other, field];
+        let mut spans = tree.spans(1);
+        let at = at % spans.len();
+        spans[at] = ShapeSpan { name, target, kind, error, fields: &fields, ..spans[at] };
+        let shape = Shape::of(&spans).unwrap();
+        let read: Shape = shape.to_string().parse().unwrap();
+        prop_assert_eq!(&read, &shape, "\n{}", shape);
+        prop_assert_eq!(read.to_string(), shape.to_string());
+        prop_assert_eq!(Some(read.trace_hash()), trace_hash(&spans));
+        prop_assert_eq!(Some(shape.trace_hash()), trace_hash(&spans));
     }
 }
 
 #[test]
-fn the_order_of_steps_that_do_not_overlap_shows() {
-    let leaf = |name| Tree { name, error: 0, children: vec![] };
-    let of =
-        |names: [usize; 2]| hash(&Tree { name: 0, error: 0, children: names.map(leaf).to_vec() });
-    assert_ne!(of([1, 2]), of([2, 1]));
-}
-
-#[test]
-fn a_changed_nesting_shows() {
-    let leaf = |name, children| Tree { name, error: 0, children };
-    let flat = leaf(0, vec![leaf(1, vec![]), leaf(2, vec![])]);
-    let nested = leaf(0, vec![leaf(1, vec![leaf(2, vec![])])]);
-    assert_ne!(hash(&flat), hash(&nested));
+fn a_text_that_is_none_of_a_shape_is_refused_with_line_and_reason() {
+    for (text, line, reason) in [
+        ("", 1, "expected a span"),
+        ("page\n   query", 2, "unevenly"),
+        ("page\nquery", 2, "indented like the first"),
+        ("page\n    query", 2, "unevenly"),
+        ("page  x2+", 1, "runs once"),
+        ("page  quickly", 1, "expected `in TARGET`"),
+        ("page  {id}  in shop", 1, "another order"),
+        ("page  in shop  in shop", 1, "another order"),
+        ("page  {id", 1, "behind a field"),
+        ("page  fails: ", 1, "expected"),
+        ("\"page", 1, "as in JSON"),
+        ("page\n  & at the same time\n    query", 2, "at least two"),
+        ("page\n  & at the same time\n    a  x2+\n    b", 4, "x2+"),
+    ] {
+        let error = text.parse::<Shape>().expect_err(text).to_string();
+        assert!(error.contains(reason), "{text:?}: {error}");
+        assert!(error.contains(&format!("line {line} ")), "{text:?}: {error}");
+    }
 }
 
 #[test]
 fn a_parent_that_does_not_stand_before_its_child_counts_as_the_root() {
-    let mut spans = spans(&Tree { name: 0, error: 0, children: vec![] }, 1);
-    let child = ShapeSpan { name: "query", parent: 0, ..spans[0] };
-    spans.push(child);
+    let mut spans = Tree::of(0).spans(1);
+    spans.push(ShapeSpan { name: "query", ended: 2, ..spans[0] });
     let right = trace_hash(&spans);
     spans[1].parent = 1;
     assert_eq!(trace_hash(&spans), right);
@@ -176,13 +193,25 @@ fn a_parent_that_does_not_stand_before_its_child_counts_as_the_root() {
     assert_eq!(trace_hash(&[]), None);
 }
 
+#[test]
+fn many_children_hash_as_few_do() {
+    let root = |turns: usize| {
+        let turns = (0..turns).flat_map(|_| [Tree::of(1), Tree::of(2)]).collect();
+        let mut root = Tree::of(0);
+        root.then(turns);
+        root.hash()
+    };
+    assert_eq!(root(2), root(400));
+    assert_ne!(root(1), root(400));
+}
+
 /// The vectors of the specification: a change here is a new version of it.
 #[test]
 fn the_vectors_of_the_specification_hold() {
     let text = include_str!("shape_vectors.json");
     let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
     let vectors = vectors.as_array().unwrap();
-    assert!(vectors.len() >= 5);
+    assert!(vectors.len() >= 20);
     for vector in vectors {
         let text = |value: &serde_json::Value| -> &'static str {
             value.as_str().unwrap().to_owned().leak()
@@ -212,12 +241,13 @@ fn the_vectors_of_the_specification_hold() {
                     .leak(),
                 error: text(&span["error"]),
                 parent: number(&span["parent"]),
-                start: number(&span["start"]),
-                duration: number(&span["duration"]),
+                ended: number(&span["ended"]),
             })
             .collect();
         let hash = trace_hash(&spans).unwrap().to_string();
         assert_eq!(hash, text(&vector["trace_hash"]), "{}", vector["about"]);
+        let shape = Shape::of(&spans).unwrap();
+        assert_eq!(shape.to_string(), text(&vector["text"]), "{}", vector["about"]);
     }
 }
 
