@@ -15,7 +15,7 @@ use tracing_activity::with_activity;
 use crate::account::Visitor;
 use crate::error::ShopError;
 use crate::store::{Customer, Product, Store};
-use crate::{App, Shop};
+use crate::{App, Deploy, Shop};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -38,7 +38,11 @@ async fn home(State(shop): State<App>, visitor: Visitor) -> Json<Value> {
 #[instrument(skip_all)]
 async fn recommend(shop: &Shop, customer: &Customer) -> Vec<Product> {
     let bought = shop.store.bought_by(&customer.id).await;
-    shop.store.similar_to(&bought).await
+    let similar = shop.store.similar_to(&bought).await;
+    if shop.deploy == Deploy::C {
+        shop.store.ratings(&similar).await;
+    }
+    similar
 }
 
 async fn product(

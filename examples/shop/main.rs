@@ -24,11 +24,13 @@ mod mail;
 mod orders;
 mod payment;
 mod routes;
+mod shapes;
 mod store;
 
 use std::error::Error;
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +41,7 @@ use tokio::sync::oneshot;
 use latency::Latency;
 use mail::Mailroom;
 use payment::Gateway;
+use shapes::Shapes;
 use store::Store;
 
 /// What every handler can reach.
@@ -58,6 +61,8 @@ pub(crate) enum Deploy {
     A,
     /// Checks every order for fraud, and has forgotten an index for the search.
     B,
+    /// As A, but for one path: the home page of a customer shows ratings, too.
+    C,
 }
 
 fn main() -> ExitCode {
@@ -72,20 +77,28 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let args = Args::parse(std::env::args().skip(1))?;
-    let guard = tracing_activity::init()?;
+    let shapes = Shapes::default();
+    let mut builder = tracing_activity::builder();
+    if args.shapes.is_some() {
+        builder = shapes.watch(builder);
+    }
+    let guard = builder.install()?;
 
     let runtime = tokio::runtime::Runtime::new()?;
-    let served = runtime.block_on(serve(args));
+    let served = runtime.block_on(serve(&args));
     // No request runs any more once the runtime is gone: what is flushed now is everything.
     drop(runtime);
 
     let activities = guard.handle();
     guard.shutdown(Duration::from_secs(10));
     eprintln!("{}", activities.stats());
+    if let Some(file) = &args.shapes {
+        shapes.write(file)?;
+    }
     Ok(served?)
 }
 
-async fn serve(args: Args) -> std::io::Result<()> {
+async fn serve(args: &Args) -> std::io::Result<()> {
     let shop = Arc::new(Shop {
         store: Store::new(args.seed, args.deploy),
         gateway: Gateway::new(args.seed),
@@ -146,13 +159,17 @@ struct Args {
     deploy: Deploy,
     seed: u64,
     until_stdin_ends: bool,
+    /// Where to write which code paths were taken; rows are not delivered then.
+    shapes: Option<PathBuf>,
 }
 
-const USAGE: &str = "usage: shop [--port N] [--deploy a|b] [--seed N] [--until-stdin-ends]";
+const USAGE: &str =
+    "usage: shop [--port N] [--deploy a|b|c] [--seed N] [--until-stdin-ends] [--shapes FILE]";
 
 impl Args {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut args = Self { port: 3000, deploy: Deploy::A, seed: 1, until_stdin_ends: false };
+        let mut args =
+            Self { port: 3000, deploy: Deploy::A, seed: 1, until_stdin_ends: false, shapes: None };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value; {USAGE}"));
             let refuse = |value: &str| format!("{word} {value:?}: not accepted; {USAGE}");
@@ -169,9 +186,11 @@ impl Args {
                     args.deploy = match value()?.as_str() {
                         "a" => Deploy::A,
                         "b" => Deploy::B,
+                        "c" => Deploy::C,
                         other => return Err(refuse(other)),
                     };
                 }
+                "--shapes" => args.shapes = Some(value()?.into()),
                 "--until-stdin-ends" => args.until_stdin_ends = true,
                 _ => return Err(format!("{word:?} is not known; {USAGE}")),
             }

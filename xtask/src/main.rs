@@ -1,10 +1,12 @@
 //! Tasks of this workspace: `cargo xtask <task>`.
 
 mod bench;
+mod builds;
 mod demo;
 mod engine;
 mod env;
 mod schema;
+mod shapes;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,10 @@ enum Task {
     Engine,
     /// Print the SQL that makes the tables, for those who run it themselves
     Schema(schema::Args),
+    /// Count the code paths that the shop's requests take, and those that a deploy adds
+    Shapes(shapes::Args),
+    /// Build a program twice, differently, and compare the hashes of its code paths
+    Builds,
     /// Write the table of environment variables into README.md
     Env(env::Args),
 }
@@ -38,6 +44,8 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Engine => engine::run(),
         Task::Schema(args) => schema::run(&args),
+        Task::Shapes(args) => shapes::run(&args),
+        Task::Builds => builds::run(),
         Task::Env(args) => env::run(&args),
     };
     match done {

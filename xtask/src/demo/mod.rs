@@ -13,12 +13,12 @@ mod client;
 mod database;
 mod draw;
 mod journeys;
-mod plan;
+pub(crate) mod plan;
 mod questions;
 mod report;
-mod shop;
+pub(crate) mod shop;
 mod step;
-mod traffic;
+pub(crate) mod traffic;
 mod tree;
 mod zipf;
 
@@ -166,7 +166,10 @@ fn both_deploys(args: &Args, executable: &Path, database: &Database) -> Result<D
     {
         let environment = environment(database, site_version, REVISIONS[nth]);
         let seed = args.seed.wrapping_mul(2) + nth as u64;
-        let shop = Shop::start(executable, &Deploy { letter, seed, environment: &environment })?;
+        let shop = Shop::start(
+            executable,
+            &Deploy { letter, seed, environment: &environment, shapes: None },
+        )?;
         progress.set_message(format!("deploy {letter}"));
         progress.suspend(|| eprintln!("deploy {letter} at http://{}", shop.address));
         let visits = plan::visits(Scale {
@@ -212,7 +215,7 @@ fn last_line(words: &str) -> &str {
     words.lines().last().unwrap_or_default()
 }
 
-fn progress(requests: u64) -> ProgressBar {
+pub(crate) fn progress(requests: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(requests), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(
         "{msg} [{bar:40}] {pos} of {len} requests, {per_sec:.0}, {elapsed}",

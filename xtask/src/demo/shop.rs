@@ -1,6 +1,7 @@
 //! The shop as a process: built by cargo, started, and stopped as a deploy would stop it.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub(crate) struct Deploy<'a> {
     pub(crate) seed: u64,
     /// Where the rows go and as what.
     pub(crate) environment: &'a [(&'static str, String)],
+    /// Where it is to write which code paths were taken, instead of delivering rows.
+    pub(crate) shapes: Option<&'a Path>,
 }
 
 /// A running shop. Dropping it ends it at once, and should this process be killed, the end of its
@@ -62,6 +65,7 @@ impl Shop {
         command
             .args(["--port", "0", "--until-stdin-ends", "--deploy", deploy.letter])
             .args(["--seed", &deploy.seed.to_string()])
+            .args(deploy.shapes.iter().flat_map(|file| [OsStr::new("--shapes"), file.as_os_str()]))
             // What is meant for the engine is nothing the shop's layer knows.
             .env_remove(embedded_clickhouse::env::TEST_URL)
             .env_remove(embedded_clickhouse::env::ENGINE_DIR)
