@@ -176,7 +176,7 @@ mod tests {
         let manifest = include_str!("../../Cargo.toml");
         let alone = alone(manifest).unwrap();
         assert!(alone.contains("members = [\"probe\"]"), "{alone}");
-        for absent in ["embedded", "xtask", "benches", "proptest", "shuttle"] {
+        for absent in ["embedded", "xtask", "benches", "proptest"] {
             let lines = alone.lines().filter(|line| !line.starts_with('#'));
             assert!(!lines.clone().any(|line| line.contains(absent)), "{absent} is in\n{alone}");
         }
