@@ -124,8 +124,6 @@ impl Buffer {
     pub(super) fn begin(&mut self, id: ActivityId, when: Timestamp) {
         (self.id, self.when) = (id, when);
         self.epoch = self.shared.mode.epoch();
-        // Where spans are not collected, all but the root go the slow way.
-        self.max_spans = if self.epoch.collects() { self.shared.config.max_spans } else { 1 };
     }
 
     /// Forgets everything; memory beyond the usual is given back.
@@ -185,7 +183,8 @@ impl Buffer {
     }
 
     /// Appends a span; `None` when a cap leaves it out.
-    #[inline]
+    #[allow(clippy::inline_always, reason = "30 instructions a span: it is the hottest call")]
+    #[inline(always)]
     pub(super) fn begin_span(
         &mut self,
         id: u64,
@@ -195,9 +194,9 @@ impl Buffer {
     ) -> Option<u32> {
         let index = self.spans.len();
         let depth = self.spans.get(parent as usize).map_or(0, |parent| parent.depth + 1);
-        if (index >= self.max_spans || depth as usize > self.max_depth)
-            && self.leaves_out(index, depth, callsite)
-        {
+        if index >= self.max_spans || depth as usize > self.max_depth {
+            self.dropped_spans = self.dropped_spans.saturating_add(1);
+            self.truncated = true;
             return None;
         }
         if let Some(aged) = index.checked_sub(RECENT)
@@ -217,21 +216,6 @@ impl Buffer {
             panicked: false,
         });
         Some(index as u32)
-    }
-
-    /// Whether a span is left out: beyond the caps, or because spans are not collected.
-    #[cold]
-    #[inline(never)]
-    fn leaves_out(&mut self, index: usize, depth: u32, callsite: &Callsite) -> bool {
-        if !self.epoch.collects() && !callsite.annotates {
-            return true;
-        }
-        let beyond = index >= self.shared.config.max_spans || depth as usize > self.max_depth;
-        if beyond {
-            self.dropped_spans = self.dropped_spans.saturating_add(1);
-            self.truncated = true;
-        }
-        beyond
     }
 
     /// A span was left.
@@ -265,9 +249,6 @@ impl Buffer {
     fn has_room_for_event(&mut self, callsite: &Callsite) -> bool {
         let cap = self.shared.config.max_events;
         let is_error = callsite.is_error;
-        if !self.epoch.collects() && !is_error && !callsite.annotates {
-            return false;
-        }
         let room =
             self.events.len() < if is_error { cap.saturating_add(ERROR_RESERVE) } else { cap };
         self.truncated |= !room;
@@ -333,7 +314,8 @@ impl Buffer {
     }
 
     /// Records fields of the span at `index`.
-    #[inline]
+    #[allow(clippy::inline_always, reason = "as `begin_span`")]
+    #[inline(always)]
     pub(super) fn record(&mut self, index: u32, record: impl FnOnce(&mut Recorder<'_>)) {
         let Some(span) = self.spans.get(index as usize) else { return };
         record(&mut Recorder {

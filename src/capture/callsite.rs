@@ -10,7 +10,6 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 use tracing_core::{Level, Metadata};
 
-use super::mode::RoleKey;
 use crate::config::{CaptureConfig, Roots, filter_is_exporter};
 
 /// What the fields of a span callsite say about it.
@@ -156,27 +155,27 @@ pub(super) struct Role {
     pub(super) recorded: bool,
     /// May begin an activity.
     pub(super) root: bool,
-    /// It is the role while spans are collected.
-    pub(super) collecting: bool,
 }
 
 impl Role {
-    /// The role of a callsite for a layer that has this configuration, and collects spans or not.
-    pub(super) fn new(
-        metadata: &'static Metadata<'static>,
-        config: &CaptureConfig,
-        collecting: bool,
-    ) -> Self {
+    /// The role of a callsite for a layer that has this configuration and collects spans.
+    pub(super) fn new(metadata: &'static Metadata<'static>, config: &CaptureConfig) -> Self {
         let callsite = interned(metadata);
         let allowed = config.filter.allows(metadata);
         let marked = callsite.mark != Mark::Plain;
         let root = metadata.is_span()
             && !callsite.exporter
             && (marked || config.roots == Roots::All && allowed);
-        // Without traces only errors are worth recording: they fill the column `error`.
-        let kept = collecting || metadata.is_event() && callsite.is_error;
-        let recorded = allowed && kept || callsite.annotates && !callsite.exporter;
-        Self { callsite, recorded, root, collecting }
+        let recorded = allowed || callsite.annotates && !callsite.exporter;
+        Self { callsite, recorded, root }
+    }
+
+    /// The role while spans are not collected.
+    #[cold]
+    pub(super) fn without_spans(self) -> Self {
+        // Errors are still worth recording: they fill the column `error`.
+        let is_error = self.callsite.is_error && self.callsite.metadata.is_event();
+        Self { recorded: self.recorded && (self.callsite.annotates || is_error), ..self }
     }
 
     /// Whether anything would be missed if this callsite did not exist.
@@ -198,7 +197,7 @@ pub(super) struct Roles {
 #[derive(Debug, Clone, Copy)]
 struct Cached {
     address: usize,
-    key: RoleKey,
+    layer: u32,
     role: Role,
 }
 
@@ -207,29 +206,29 @@ impl Roles {
         Self { entries: Vec::new() }
     }
 
-    /// The role of `metadata` for the layer and mode `key`, made by `make` at the first use.
+    /// The role of `metadata` for the layer `layer`, made by `make` at the first use.
     #[inline]
     pub(super) fn get(
         &mut self,
         metadata: &'static Metadata<'static>,
-        key: RoleKey,
+        layer: u32,
         make: impl FnOnce() -> Role,
     ) -> Role {
         let address = address(metadata);
         // Metadata are aligned statics: the low bits say nothing.
         let slot = (address >> 4 ^ address >> 12) % CACHE;
         match self.entries.get(slot) {
-            Some(Some(cached)) if cached.address == address && cached.key == key => cached.role,
-            _ => self.fill(slot, address, key, make()),
+            Some(Some(cached)) if cached.address == address && cached.layer == layer => cached.role,
+            _ => self.fill(slot, address, layer, make()),
         }
     }
 
     #[cold]
-    fn fill(&mut self, slot: usize, address: usize, key: RoleKey, role: Role) -> Role {
+    fn fill(&mut self, slot: usize, address: usize, layer: u32, role: Role) -> Role {
         if self.entries.is_empty() {
             self.entries.resize(CACHE, None);
         }
-        self.entries[slot] = Some(Cached { address, key, role });
+        self.entries[slot] = Some(Cached { address, layer, role });
         role
     }
 }

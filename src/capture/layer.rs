@@ -11,11 +11,10 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use super::buffer::EventPlace;
 use super::callsite::Role;
-use super::mode::RoleKey;
 use super::panics;
 use super::registry::{
-    ask_for_span, begin_root, close_other, enter_other, event_elsewhere, exit_root, find_root,
-    record_elsewhere,
+    ask_for_span, begin_root, close_other, enter_other, event_elsewhere, exit_unfollowed,
+    find_root, record_elsewhere,
 };
 use super::root::{Op, Root};
 use super::shared::Shared;
@@ -63,8 +62,19 @@ impl ActivityLayer {
 
 #[cold]
 #[inline(never)]
-fn new_role(shared: &Shared, metadata: &'static Metadata<'static>, key: RoleKey) -> Role {
-    Role::new(metadata, &shared.config, key.collects())
+fn new_role(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
+    Role::new(metadata, &shared.config)
+}
+
+/// What is recorded now: less than the role says while spans are not collected.
+#[inline]
+fn is_recorded(shared: &Shared, role: Role) -> bool {
+    role.recorded && (shared.mode.lean() == 0 || role.without_spans().recorded)
+}
+
+/// The role as it is now.
+pub(super) fn role_now(shared: &Shared, role: Role) -> Role {
+    Role { recorded: is_recorded(shared, role), ..role }
 }
 
 /// Runs a callback so that no panic of ours reaches the application. Apart from the question
@@ -78,20 +88,20 @@ fn caught(shared: &Arc<Shared>, f: impl FnOnce(&Arc<Shared>)) {
     }
 }
 
-/// The role of a callsite, from this thread's cache where the state is free.
+/// The role of a callsite as it is now, from this thread's cache where the state is free.
 pub(super) fn role_in(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
     let cached = with_thread(|thread| role_of(thread, shared, metadata));
-    cached.unwrap_or_else(|| new_role(shared, metadata, shared.mode.role_key()))
+    role_now(shared, cached.unwrap_or_else(|| new_role(shared, metadata)))
 }
 
+/// The role of a callsite while spans are collected.
 #[inline]
 fn role_of(
     thread: &mut ThreadState,
     shared: &Shared,
     metadata: &'static Metadata<'static>,
 ) -> Role {
-    let key = shared.mode.role_key();
-    thread.roles.get(metadata, key, || new_role(shared, metadata, key))
+    thread.roles.get(metadata, shared.layer, || new_role(shared, metadata))
 }
 
 impl<S> Layer<S> for ActivityLayer
@@ -176,12 +186,8 @@ where
     });
     match placed.unwrap_or_else(|| Placed::Ask(role_in(shared, metadata))) {
         Placed::Done => {}
-        Placed::Outside(role) if !shared.mode.unfollowed => {
-            begin_root(shared, attributes, id, role, ctx);
-        }
-        Placed::Outside(role) | Placed::Ask(role) => {
-            ask_for_span(shared, attributes, id, role, ctx);
-        }
+        Placed::Outside(role) => begin_root(shared, attributes, id, role, ctx),
+        Placed::Ask(role) => ask_for_span(shared, attributes, id, role, ctx),
     }
 }
 
@@ -195,11 +201,11 @@ fn place_span(
     role: Role,
 ) -> Placed {
     if !role.recorded && !role.root {
-        shared.ignore(role);
+        shared.ignore(role.callsite.metadata);
         return Placed::Done;
     }
     if !shared.mode.follows() {
-        return Placed::Ask(role);
+        return place_unfollowed(shared, role);
     }
     let place = if attributes.is_contextual() {
         match thread.current(shared.layer) {
@@ -220,12 +226,23 @@ fn place_span(
     if place.index == UNKNOWN {
         return Placed::Ask(role);
     }
-    if role.recorded
+    if is_recorded(shared, role)
         && let Some(index) =
             buffer.begin_span(id.into_u64(), role.callsite, place.index, shared.now())
     {
         buffer.record(index, |recorder| attributes.record(recorder));
     }
+    Placed::Done
+}
+
+/// A span where spans are not followed: it matters if it may be a root, or says something.
+#[inline(never)]
+fn place_unfollowed(shared: &Shared, role: Role) -> Placed {
+    let role = role_now(shared, role);
+    if role.recorded || role.root {
+        return Placed::Ask(role);
+    }
+    shared.ignore(role.callsite.metadata);
     Placed::Done
 }
 
@@ -259,6 +276,7 @@ where
         Placed::Outside(role) if shared.mode.unfollowed => role,
         Placed::Outside(_) | Placed::Done => return,
     };
+    let role = role_now(shared, role);
     if !is_relevant(event, role) {
         return;
     }
@@ -274,11 +292,15 @@ fn is_relevant(event: &Event<'_>, role: Role) -> bool {
 fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, role: Role) -> Placed {
     if !is_relevant(event, role) {
         if !event.is_root() {
-            shared.ignore(role);
+            shared.ignore(role.callsite.metadata);
         }
         return Placed::Done;
     }
     if !shared.mode.follows() {
+        if !is_recorded(shared, role) && !role.callsite.tells_status {
+            shared.ignore(role.callsite.metadata);
+            return Placed::Done;
+        }
         return Placed::Ask(role);
     }
     let place = match event.parent() {
@@ -295,7 +317,7 @@ fn place_event(thread: &mut ThreadState, shared: &Shared, event: &Event<'_>, rol
         Some(Active { buffer: Some(buffer), .. }) if place.index != UNKNOWN => {
             let now = shared.now();
             let place = EventPlace { span: place.index, in_root: place.own && place.index == 0 };
-            buffer.event(role.callsite, role.recorded, place, now, |recorder| {
+            buffer.event(role.callsite, is_recorded(shared, role), place, now, |recorder| {
                 event.record(recorder);
             });
             Placed::Done
@@ -319,8 +341,8 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let raw = id.into_u64();
-    if !shared.mode.follows() {
-        return exit_root(shared, id, ctx);
+    if shared.mode.unfollowed && exit_unfollowed(shared, id, ctx) {
+        return;
     }
     let left = with_thread(|thread| {
         let place = thread.pop(shared.layer, raw)?;
@@ -335,15 +357,10 @@ where
             }
         }
         active.entries = active.entries.saturating_sub(1);
-        Some((active.entries == 0).then(|| thread.actives.remove(position)))
+        (active.entries == 0).then(|| thread.actives.remove(position))
     });
-    match left.flatten() {
-        // Giving the buffer back may seal the activity: not while this thread's state is borrowed.
-        Some(left) => drop(left),
-        // It may have been entered before spans were followed.
-        None if shared.mode.unfollowed && shared.may_be_root(raw) => exit_root(shared, id, ctx),
-        None => {}
-    }
+    // Giving the buffer back may seal the activity: not while this thread's state is borrowed.
+    drop(left);
 }
 
 fn close<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>)

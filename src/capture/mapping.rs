@@ -131,7 +131,7 @@ impl<'a> Columns<'a> {
     }
 
     fn fill(&self, buffer: &'a Buffer, activity: &mut Activity) {
-        activity.method = self.names.method.to_owned();
+        self.names.method.clone_into(&mut activity.method);
         activity.url = self.names.url();
         activity.referer = scrubbed(&activity.referer);
         activity.route = self.names.route(buffer).into_owned();

@@ -5,7 +5,8 @@
 //!
 //! - *following* is off in a layer that began with such a policy. The first policy that keeps
 //!   something turns it on, for good: spans that a thread entered while it was on must be left
-//!   while it is on. A request that was entered before is found through the registry.
+//!   while it is on. A request that began before is never followed: the registry tells what belongs
+//!   to it.
 //! - *collecting* follows the policy. Its epoch counts the changes. A request remembers the epoch
 //!   that it began in: if that is another when it ends, part of its spans may be missing, so it is a
 //!   row without a trace and without a fingerprint.
@@ -29,17 +30,6 @@ impl Epoch {
     }
 }
 
-/// By what a thread caches the role of a callsite: the layer, and in the last bit whether spans
-/// are collected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RoleKey(u32);
-
-impl RoleKey {
-    pub(super) fn collects(self) -> bool {
-        self.0 & 1 != 0
-    }
-}
-
 /// A sampler, and which of them it is.
 #[derive(Debug, Clone)]
 pub(super) struct Current {
@@ -52,9 +42,8 @@ pub(super) struct Mode {
     /// Requests whose spans are not followed may be under way.
     pub(super) unfollowed: bool,
     epoch: AtomicU32,
-    role_key: AtomicU32,
-    /// What an ignored callsite may differ by from its address: see `Shared::ignores`.
-    ignored: AtomicUsize,
+    /// 1 where callsites are taken as if spans were not collected, else 0.
+    lean: AtomicUsize,
     /// Counts the samplers.
     version: AtomicU32,
     sampler: Mutex<Arc<Sampler>>,
@@ -63,15 +52,14 @@ pub(super) struct Mode {
 }
 
 impl Mode {
-    pub(super) fn new(policy: SamplingPolicy, layer: u32) -> Self {
+    pub(super) fn new(policy: SamplingPolicy) -> Self {
         let sampler = Sampler::new(policy);
         let collects = sampler.tail().can_keep();
         Self {
             follows: AtomicBool::new(collects),
             unfollowed: !collects,
             epoch: AtomicU32::new(collects.into()),
-            role_key: AtomicU32::new(layer << 1 | u32::from(collects)),
-            ignored: AtomicUsize::new((!collects).into()),
+            lean: AtomicUsize::new((!collects).into()),
             version: AtomicU32::new(0),
             sampler: Mutex::new(Arc::new(sampler)),
             changing: AtomicBool::new(false),
@@ -81,7 +69,7 @@ impl Mode {
     /// Whether it is followed which spans a thread is inside of.
     #[inline]
     pub(super) fn follows(&self) -> bool {
-        self.follows.load(Ordering::Relaxed)
+        !self.unfollowed || self.follows.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -89,15 +77,11 @@ impl Mode {
         Epoch(self.epoch.load(Ordering::Acquire))
     }
 
-    // Acquire, here and below: who sees that spans are no longer wanted sees that the epoch is over.
+    /// 1 where callsites are taken as if spans were not collected, else 0.
     #[inline]
-    pub(super) fn role_key(&self) -> RoleKey {
-        RoleKey(self.role_key.load(Ordering::Acquire))
-    }
-
-    #[inline]
-    pub(super) fn ignored(&self) -> usize {
-        self.ignored.load(Ordering::Acquire)
+    pub(super) fn lean(&self) -> usize {
+        // Who sees that spans are no longer wanted sees that the epoch is over.
+        self.lean.load(Ordering::Acquire)
     }
 
     /// The sampler of now.
@@ -157,9 +141,7 @@ impl Mode {
 
     /// Changes which callsites are wanted.
     fn want(&self, collects: bool) {
-        let layer = self.role_key.load(Ordering::Relaxed) >> 1;
-        self.role_key.store(layer << 1 | u32::from(collects), Ordering::Release);
-        self.ignored.store((!collects).into(), Ordering::Release);
+        self.lean.store((!collects).into(), Ordering::Release);
         tracing_core::callsite::rebuild_interest_cache();
     }
 }

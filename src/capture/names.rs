@@ -5,11 +5,13 @@
 //! but only where the policy asks for them.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::buffer::Buffer;
 use super::fields::FieldRecord;
 use super::mapping::text;
 use super::url::scrubbed;
+use crate::model::{Outcome, TraceId};
 use crate::sampling::{Decision, Finished};
 
 /// What the root's fields say of its names, before it is known which of several are there.
@@ -128,17 +130,31 @@ fn said_event_kind(buffer: &Buffer) -> Option<Cow<'_, str>> {
 
 /// Decides about the trace of a request that ended at `now`.
 #[inline]
-pub(super) fn decide(buffer: &Buffer, finished: Finished<'_>, now: u64) -> Decision {
+pub(super) fn decide(
+    buffer: &Buffer,
+    outcome: Outcome,
+    duration: Duration,
+    trace_id: TraceId,
+    now: u64,
+) -> Decision {
     let sampler = &buffer.current.sampler;
     if sampler.tail().reads_names() {
-        return decide_by_names(buffer, finished, now);
+        return decide_by_names(buffer, outcome, duration, trace_id, now);
     }
+    let finished = Finished { outcome, duration, trace_id, ..Finished::default() };
     sampler.decide(&finished, || buffer.shared.age(now))
 }
 
 #[inline(never)]
-fn decide_by_names(buffer: &Buffer, finished: Finished<'_>, now: u64) -> Decision {
+fn decide_by_names(
+    buffer: &Buffer,
+    outcome: Outcome,
+    duration: Duration,
+    trace_id: TraceId,
+    now: u64,
+) -> Decision {
     let sampler = &buffer.current.sampler;
+    let finished = Finished { outcome, duration, trace_id, ..Finished::default() };
     let decide = |ekind: &str, route: &str| {
         sampler.decide(&Finished { ekind, route, ..finished }, || buffer.shared.age(now))
     };

@@ -14,7 +14,7 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use super::buffer::{Buffer, EventPlace};
 use super::callsite::{Mark, Role};
 use super::fields::{Fields, Recorder};
-use super::layer::role_in;
+use super::layer::{role_in, role_now};
 use super::outcome::Signals;
 use super::panics;
 use super::root::{Op, Root, RootCell};
@@ -37,6 +37,7 @@ pub(super) fn ask_for_span<S>(
 ) where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
+    let role = role_now(shared, role);
     if !role.recorded && !role.root {
         return;
     }
@@ -73,10 +74,19 @@ pub(super) fn begin_root<S>(
 ) where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    if !role.root || !shared.is_enabled() {
+    if !role.root {
         return;
     }
     let Some(span) = ctx.span(id) else { return };
+    // It may be inside of a request whose spans are not followed.
+    if shared.mode.unfollowed
+        && span.parent().is_some_and(|parent| find_root(shared, &parent).is_some())
+    {
+        return ask_for_span(shared, attributes, id, role, ctx);
+    }
+    if !shared.is_enabled() {
+        return;
+    }
     let any_parentless = shared.config.roots == Roots::All && span.parent().is_none();
     if role.callsite.mark == Mark::Plain && !any_parentless {
         return;
@@ -92,8 +102,8 @@ pub(super) fn begin_root<S>(
         return shared.recycle(buffer);
     }
     let root = shared.root(role.callsite, buffer);
-    let remembered = shared.remember_root(id.into_u64());
-    extensions.insert(RootCell { root, remembered });
+    root.set_unfollowed(shared.remember_root(id.into_u64()));
+    extensions.insert(RootCell(root));
 }
 
 /// Records fields of a span whose buffer is not at hand.
@@ -192,6 +202,9 @@ where
         }
         find_root(shared, span)?
     };
+    if root.is_unfollowed() {
+        return None;
+    }
     panics::forget();
     let key = Arc::as_ptr(&root) as usize;
     let active = thread.attach(root);
@@ -204,15 +217,23 @@ where
     Some(Place { key, index, own: own.is_some() })
 }
 
-/// Leaves a root where spans are not followed.
+/// Leaves a root whose spans are not followed. Tells whether there is nothing else to do.
 #[inline(never)]
-pub(super) fn exit_root<S>(shared: &Shared, id: &Id, ctx: &Context<'_, S>)
+pub(super) fn exit_unfollowed<S>(shared: &Shared, id: &Id, ctx: &Context<'_, S>) -> bool
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    if let Some(root) = ctx.span(id).and_then(|span| root_of(shared, &span)) {
-        root.send(Op::Exit { id: id.into_u64(), time: shared.now(), panic: panics::current() });
+    let (raw, follows) = (id.into_u64(), shared.mode.follows());
+    if follows && !shared.may_be_root(raw) {
+        return false;
     }
+    let root = ctx.span(id).and_then(|span| root_of(shared, &span));
+    let Some(root) = root.filter(|root| root.is_unfollowed()) else { return !follows };
+    if follows {
+        with_thread(|thread| thread.pop(shared.layer, raw));
+    }
+    root.send(Op::Exit { id: raw, time: shared.now(), panic: panics::current() });
+    true
 }
 
 /// Closes a root, or a span whose buffer is not at hand.
@@ -223,8 +244,8 @@ where
 {
     let Some(span) = ctx.span(id) else { return };
     let cell = span.extensions_mut().remove::<RootCell>();
-    if let Some(RootCell { root, remembered }) = cell {
-        if remembered {
+    if let Some(RootCell(root)) = cell {
+        if root.is_unfollowed() {
             shared.forget_root(id.into_u64());
         }
         root.close();
@@ -242,7 +263,7 @@ where
     S: for<'span> LookupSpan<'span>,
 {
     let extensions = span.extensions();
-    let RootCell { root, .. } = extensions.get::<RootCell>()?;
+    let RootCell(root) = extensions.get::<RootCell>()?;
     (root.layer() == shared.layer).then(|| Arc::clone(root))
 }
 

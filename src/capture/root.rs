@@ -20,15 +20,11 @@ use super::patch::ActivityPatch;
 use super::shared::Shared;
 use super::sync::{AtomicBool, Mutex, MutexGuard};
 use crate::model::ActivityId;
-use crate::sampling::{Decision, Finished};
+use crate::sampling::Decision;
 
 /// What the registry keeps for the root span.
 #[derive(Debug)]
-pub(super) struct RootCell {
-    pub(super) root: Arc<Root>,
-    /// The root's id is among those remembered.
-    pub(super) remembered: bool,
-}
+pub(super) struct RootCell(pub(super) Arc<Root>);
 
 /// Something that happened to a request away from its buffer. Spans are named by the registry's
 /// ids, which are unique among the open ones.
@@ -74,6 +70,9 @@ pub(crate) struct Root {
     shared: Arc<Shared>,
     /// Operations or the end wait for the holder of the buffer.
     pending: AtomicBool,
+    /// The request began while spans were not followed: no thread holds its buffer, and the registry
+    /// alone tells what belongs to it.
+    unfollowed: std::sync::atomic::AtomicBool,
     home: Mutex<Home>,
 }
 
@@ -111,10 +110,16 @@ impl Root {
             end: None,
             sealed: true,
         };
-        Self { shared, pending: AtomicBool::new(false), home: Mutex::new(home) }
+        Self {
+            shared,
+            pending: AtomicBool::new(false),
+            unfollowed: false.into(),
+            home: Mutex::new(home),
+        }
     }
 
     /// Takes a request that begins.
+    #[inline]
     pub(super) fn begin(&self, callsite: &'static Callsite, buffer: Box<Buffer>) {
         let mut home = self.home();
         let (id, started) = (buffer.id, buffer.spans[0].start);
@@ -125,6 +130,14 @@ impl Root {
         home.end = None;
         home.sealed = false;
         self.pending.store(false, Ordering::Release);
+    }
+
+    pub(super) fn set_unfollowed(&self, unfollowed: bool) {
+        self.unfollowed.store(unfollowed, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_unfollowed(&self) -> bool {
+        self.unfollowed.load(Ordering::Relaxed)
     }
 
     pub(super) fn layer(&self) -> u32 {
@@ -319,13 +332,8 @@ impl Root {
         let mut decision = Decision::Drop;
         if collected {
             shared.mode.refresh(&mut buffer.current);
-            let finished = Finished {
-                outcome: verdict.outcome,
-                duration: Duration::from_nanos(duration),
-                trace_id,
-                ..Finished::default()
-            };
-            decision = decide(&buffer, finished, now);
+            let duration = Duration::from_nanos(duration);
+            decision = decide(&buffer, verdict.outcome, duration, trace_id, now);
         }
         buffer.sealed = Some(Sealed { verdict, decision, duration, collected });
         if buffer.truncated {

@@ -60,8 +60,7 @@ impl Stage {
         let config = Config { sample: SamplingPolicy::ALL, ..Config::default() };
         let (counters, queue) = (Arc::new(Counters::new()), Arc::new(Queue::new(&config.pipeline)));
         let shared = Shared::new(&config, None, None, Arc::clone(&queue), Arc::clone(&counters));
-        let callsite =
-            |it: &'static Metadata<'static>| Role::new(it, &shared.config, true).callsite;
+        let callsite = |it: &'static Metadata<'static>| Role::new(it, &shared.config).callsite;
         let callsites = metadata().into_iter().map(callsite).collect();
         Self { shared, queue, counters, callsites }
     }

@@ -58,9 +58,9 @@ pub(crate) struct Shared {
     pool: ArrayQueue<Box<Buffer>>,
     in_flight: AtomicUsize,
     /// By a hash of their addresses, callsites that mean nothing to this layer.
-    ignored: Box<[AtomicUsize]>,
+    ignored: Box<[AtomicUsize; IGNORED]>,
     /// By a hash of their ids, how many root spans are open.
-    root_ids: Box<[AtomicU16]>,
+    root_ids: Box<[AtomicU16; ROOT_IDS]>,
     /// Every root there is, running or in the pool: to find the requests that never end.
     roots: Mutex<Vec<Weak<Root>>>,
     root_pool: ArrayQueue<Arc<Root>>,
@@ -94,7 +94,7 @@ impl Shared {
                 row_bytes: config.capture.max_row_bytes,
             },
             config: config.capture.clone(),
-            mode: Mode::new(config.sample.clone(), layer),
+            mode: Mode::new(config.sample.clone()),
             filter,
             on_shape,
             counters,
@@ -108,8 +108,8 @@ impl Shared {
             closed: AtomicBool::new(false),
             pool: ArrayQueue::new(POOL),
             in_flight: AtomicUsize::new(0),
-            ignored: (0..IGNORED).map(|_| AtomicUsize::new(0)).collect(),
-            root_ids: (0..ROOT_IDS).map(|_| AtomicU16::new(0)).collect(),
+            ignored: Box::new([const { AtomicUsize::new(0) }; IGNORED]),
+            root_ids: Box::new([const { AtomicU16::new(0) }; ROOT_IDS]),
             roots: Mutex::default(),
             root_pool: ArrayQueue::new(POOL),
             born: clock.raw(),
@@ -185,14 +185,17 @@ impl Shared {
     #[inline]
     pub(super) fn ignores(&self, metadata: &'static Metadata<'static>) -> bool {
         let (address, slot) = self.ignored_slot(metadata);
-        slot.load(Ordering::Relaxed) ^ address <= self.mode.ignored()
+        slot.load(Ordering::Relaxed) ^ address <= self.mode.lean()
     }
 
-    /// Remembers a callsite whose role means nothing. It may take the place of another. The lowest
-    /// bit, which no address has, marks one that only means nothing while spans are not collected.
-    pub(super) fn ignore(&self, role: Role) {
-        let (address, slot) = self.ignored_slot(role.callsite.metadata);
-        slot.store(address | usize::from(!role.collecting), Ordering::Relaxed);
+    /// Remembers a callsite that means nothing now. It may take the place of another. The lowest bit,
+    /// which no address has, marks one that only means nothing while spans are not collected.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn ignore(&self, metadata: &'static Metadata<'static>) {
+        let (address, slot) = self.ignored_slot(metadata);
+        let matters = Role::new(metadata, &self.config).wanted();
+        slot.store(address | usize::from(matters), Ordering::Relaxed);
     }
 
     #[inline]

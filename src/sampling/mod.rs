@@ -117,10 +117,9 @@ impl Sampler {
     #[inline]
     pub fn decide(&self, request: &Finished<'_>, nanos: impl FnOnce() -> u64) -> Decision {
         let claim = self.tail.claim(request);
-        let shares = match &self.budget {
-            None => Shares::ALL,
-            Some(budget) => budget.offer(&claim, nanos()),
-        };
-        claim.settle(request, shares)
+        match &self.budget {
+            None => claim.settle(request, Shares::ALL),
+            Some(budget) => claim.settle(request, budget.offer(&claim, nanos())),
+        }
     }
 }

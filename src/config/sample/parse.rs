@@ -203,13 +203,14 @@ impl<'a> Reader<'a> {
                     self.at = begin + offset + 1;
                     return Ok(out);
                 }
-                '\\' => match chars.next() {
-                    Some((_, escaped @ ('"' | '\\'))) => out.push(escaped),
-                    _ => {
+                '\\' => {
+                    let escaped = chars.next().filter(|(_, c)| matches!(c, '"' | '\\'));
+                    let Some((_, escaped)) = escaped else {
                         let at = begin + offset;
                         return Err(self.problem(at, "\\\" or \\\\ inside of quotes"));
-                    }
-                },
+                    };
+                    out.push(escaped);
+                }
                 c => out.push(c),
             }
         }
