@@ -170,12 +170,12 @@ impl Role {
         Self { callsite, recorded, root }
     }
 
-    /// The role while spans are not collected.
+    /// Whether what is recorded is recorded while spans are not collected, too.
     #[cold]
-    pub(super) fn without_spans(self) -> Self {
-        // Errors are still worth recording: they fill the column `error`.
-        let is_error = self.callsite.is_error && self.callsite.metadata.is_event();
-        Self { recorded: self.recorded && (self.callsite.annotates || is_error), ..self }
+    #[inline(never)]
+    pub(super) fn matters_without_spans(callsite: &Callsite) -> bool {
+        // Errors fill the column `error`.
+        callsite.annotates || callsite.is_error && callsite.metadata.is_event()
     }
 
     /// Whether anything would be missed if this callsite did not exist.

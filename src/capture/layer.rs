@@ -69,7 +69,7 @@ fn new_role(shared: &Shared, metadata: &'static Metadata<'static>) -> Role {
 /// What is recorded now: less than the role says while spans are not collected.
 #[inline]
 fn is_recorded(shared: &Shared, role: Role) -> bool {
-    role.recorded && (shared.mode.lean() == 0 || role.without_spans().recorded)
+    role.recorded && (shared.mode.lean() == 0 || Role::matters_without_spans(role.callsite))
 }
 
 /// The role as it is now.

@@ -146,15 +146,19 @@ impl TailSampler {
         if request.outcome == Outcome::ServerFault && self.faults != Faults::None {
             return Claim::Certain(KeepReason::StatusCode);
         }
-        let Resolved { fate, slow, rate } = match &self.overrides {
-            None => self.base,
-            Some(overrides) => overrides.resolve(request, self.base),
+        let Some(overrides) = &self.overrides else {
+            return self.claim_by(request, self.base.slow, self.base.rate);
         };
+        let Resolved { fate, slow, rate } = overrides.resolve(request, self.base);
         match fate {
-            Some(Fate::Never) => return Claim::Never,
-            Some(Fate::Always) => return Claim::Certain(KeepReason::AlwaysSample),
-            None => {}
+            Some(Fate::Never) => Claim::Never,
+            Some(Fate::Always) => Claim::Certain(KeepReason::AlwaysSample),
+            None => self.claim_by(request, slow, rate),
         }
+    }
+
+    #[inline]
+    fn claim_by(&self, request: &Finished<'_>, slow: Option<Duration>, rate: Rate) -> Claim {
         if request.outcome == Outcome::ClientFault && self.faults == Faults::All {
             Claim::Rule(KeepReason::StatusCode, rate)
         } else if slow.is_some_and(|slow| request.duration > slow) {

@@ -7,3 +7,4 @@
 mod app;
 mod http;
 mod rows;
+mod weights;
