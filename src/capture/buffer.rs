@@ -159,16 +159,36 @@ impl Buffer {
     /// The index of the open span with this id.
     #[inline]
     pub(super) fn find(&self, id: u64) -> Option<u32> {
+        self.find_newest(id).or_else(|| self.find_older(id))
+    }
+
+    /// The same, if it is the newest span or the one around that: spans mostly close from the
+    /// inside out.
+    #[inline]
+    pub(super) fn find_newest(&self, id: u64) -> Option<u32> {
         let last = self.spans.last()?;
         if last.id == id && last.open {
             return Some(self.spans.len() as u32 - 1);
         }
-        // Spans mostly close from the inside out.
         let outer = self.spans.get(last.parent as usize)?;
-        if outer.id == id && outer.open {
-            return Some(last.parent);
+        (outer.id == id && outer.open).then_some(last.parent)
+    }
+
+    /// Closes a span below the root, if it is one of the newest, was entered and left, and nothing
+    /// else has to be done. `false` when it was not.
+    #[inline]
+    pub(super) fn close_newest(&mut self, id: u64) -> bool {
+        if !self.older.is_empty() {
+            return false;
         }
-        self.find_older(id)
+        let Some(index) = self.find_newest(id).filter(|index| *index != 0) else { return false };
+        match self.spans.get_mut(index as usize) {
+            Some(span) if span.end != 0 => {
+                span.open = false;
+                true
+            }
+            _ => false,
+        }
     }
 
     #[inline(never)]

@@ -171,9 +171,15 @@ impl Root {
     /// the buffer is sealed and no longer in hand.
     #[inline]
     pub(super) fn catch_up(&self, held: &mut Option<Box<Buffer>>) {
-        if self.pending.load(Ordering::Acquire) {
+        if self.is_pending() {
             self.catch_up_now(held);
         }
+    }
+
+    /// Whether something happened elsewhere that the holder of the buffer has yet to apply.
+    #[inline]
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
     }
 
     #[cold]

@@ -63,6 +63,15 @@ impl Active {
     pub(super) fn catch_up(&mut self) {
         self.root.catch_up(&mut self.buffer);
     }
+
+    /// The buffer, if it is this layer's and nothing happened elsewhere meanwhile.
+    #[inline]
+    fn at_hand(&mut self, layer: u32) -> Option<&mut Buffer> {
+        if self.layer != layer || self.root.is_pending() {
+            return None;
+        }
+        self.buffer.as_deref_mut()
+    }
 }
 
 impl Drop for Active {
@@ -154,6 +163,32 @@ impl ThreadState {
         let duplicate = self.is_entered(layer, id);
         self.stack.push(Entry { id, layer, duplicate, place });
         true
+    }
+
+    /// As [`enter`](Self::enter), where nothing has to be called for it: the span is among the
+    /// newest. Such a path saves and restores nothing, and cannot panic.
+    #[inline]
+    pub(super) fn enter_newest(&mut self, layer: u32, id: u64) -> bool {
+        let Some(active) = self.actives.last_mut() else { return false };
+        let Some(buffer) = active.at_hand(layer) else { return false };
+        let Some(index) = buffer.find_newest(id) else { return false };
+        if self.stack.len() == self.stack.capacity() {
+            return false;
+        }
+        active.entries += 1;
+        let place = Some(Place { key: active.key, index, own: true });
+        let duplicate = self.is_entered(layer, id);
+        self.stack.push(Entry { id, layer, duplicate, place });
+        true
+    }
+
+    /// Closes a span below the root where nothing has to be called for it: it is among the newest,
+    /// and was entered and left.
+    #[inline]
+    pub(super) fn close_newest(&mut self, layer: u32, id: u64) -> bool {
+        let Some(active) = self.actives.last_mut() else { return false };
+        let Some(buffer) = active.at_hand(layer) else { return false };
+        buffer.close_newest(id)
     }
 
     #[inline]
