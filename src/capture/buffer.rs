@@ -88,6 +88,8 @@ pub(super) struct Buffer {
     pub(super) epoch: Epoch,
     /// The sampler as of the last request.
     pub(super) current: Current,
+    /// Index of the middleware's span, where it is not the root itself; else 0.
+    pub(super) request: u32,
     /// The caps, at hand.
     limits: FieldLimits,
     max_spans: usize,
@@ -116,6 +118,7 @@ impl Buffer {
             truncated: false,
             sealed: None,
             panic_message: None,
+            request: 0,
             older: HashMap::new(),
         }
     }
@@ -144,6 +147,7 @@ impl Buffer {
         self.truncated = false;
         self.sealed = None;
         self.panic_message = None;
+        self.request = 0;
     }
 
     /// Memory held, patch included.
@@ -204,6 +208,9 @@ impl Buffer {
         {
             self.older.insert(self.spans[aged].id, aged as u32);
         }
+        if callsite.told_by_middleware && index > 0 {
+            self.note_request(index as u32);
+        }
         self.spans.push(SpanRec {
             id,
             callsite,
@@ -218,6 +225,20 @@ impl Buffer {
         Some(index as u32)
     }
 
+    /// The middleware's outermost span tells about the request as the root does.
+    #[cold]
+    fn note_request(&mut self, index: u32) {
+        if self.request == 0 && !self.spans[0].callsite.told_by_middleware {
+            self.request = index;
+        }
+    }
+
+    /// Whether the span at `index` tells how the request itself went.
+    #[inline]
+    pub(super) fn is_request(&self, index: u32) -> bool {
+        index == 0 || index == self.request
+    }
+
     /// A span was left.
     #[inline]
     pub(super) fn exit(&mut self, index: u32, now: u64, panic: Option<Panic>) {
@@ -226,7 +247,7 @@ impl Buffer {
         (span.end, span.ended) = (now, begun);
         if let Some(panic) = panic {
             span.panicked = true;
-            self.signals.panicked |= index == 0;
+            self.signals.panicked |= self.is_request(index);
             self.panic_message = self.panic_message.take().or(panic.message);
         }
     }
@@ -318,13 +339,14 @@ impl Buffer {
     #[inline(always)]
     pub(super) fn record(&mut self, index: u32, record: impl FnOnce(&mut Recorder<'_>)) {
         let Some(span) = self.spans.get(index as usize) else { return };
+        let own = self.is_request(index);
         record(&mut Recorder {
             fields: &mut self.fields,
             owner: index,
             limits: &self.limits,
             callsite: span.callsite,
-            signals: (index == 0 || span.callsite.annotates).then_some(&mut self.signals),
-            own: index == 0,
+            signals: (own || span.callsite.annotates).then_some(&mut self.signals),
+            own,
         });
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 use tracing_core::{Level, Metadata};
 
+use super::current::REQUEST_TARGET;
 use crate::config::{CaptureConfig, Roots, filter_is_exporter};
 
 /// What the fields of a span callsite say about it.
@@ -57,6 +58,8 @@ pub(super) struct Callsite {
     signals: Box<[Signal]>,
     /// Names of the fields by index.
     names: Box<[&'static str]>,
+    /// The span of the middleware: what it tells is the request's even below another's span.
+    pub(super) told_by_middleware: bool,
     /// Whether any request of this root callsite ever came to a status.
     pub(super) status_seen: AtomicBool,
     exporter: bool,
@@ -115,6 +118,7 @@ impl Callsite {
             tells_status,
             signals: if silent { Box::default() } else { signals },
             names: names().collect(),
+            told_by_middleware: metadata.is_span() && metadata.target() == REQUEST_TARGET,
             status_seen: AtomicBool::new(false),
             exporter: filter_is_exporter(metadata.target()),
         }
@@ -166,8 +170,8 @@ impl Role {
         let root = metadata.is_span()
             && !callsite.exporter
             && (marked || config.roots == Roots::All && allowed);
-        let recorded = allowed || callsite.annotates && !callsite.exporter;
-        Self { callsite, recorded, root }
+        let needed = callsite.annotates && !callsite.exporter || callsite.told_by_middleware;
+        Self { callsite, recorded: allowed || needed, root }
     }
 
     /// Whether what is recorded is recorded while spans are not collected, too.
@@ -175,7 +179,9 @@ impl Role {
     #[inline(never)]
     pub(super) fn matters_without_spans(callsite: &Callsite) -> bool {
         // Errors fill the column `error`.
-        callsite.annotates || callsite.is_error && callsite.metadata.is_event()
+        callsite.annotates
+            || callsite.told_by_middleware
+            || callsite.is_error && callsite.metadata.is_event()
     }
 
     /// Whether anything would be missed if this callsite did not exist.

@@ -16,9 +16,9 @@ use super::fingerprint::{fingerprint, shape};
 use super::names::{Names, event_kind, is_annotated};
 use super::patch::ActivityPatch;
 use super::trace::trace;
-use super::url::{path_of, scrubbed};
 use crate::model::{Activity, Outcome};
 use crate::pipeline::Seed;
+use crate::redact::path_of;
 use crate::sampling::Decision;
 
 impl Seed for Buffer {
@@ -95,7 +95,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     /// Reads a field of the root span. Among aliases the conventional name wins, else the last.
     fn read(&mut self, buffer: &'a Buffer, record: &FieldRecord, activity: &mut Activity) {
-        if record.owner != 0 {
+        if !buffer.is_request(record.owner) {
             return;
         }
         let text = || text(buffer, record);
@@ -121,6 +121,8 @@ impl<'a> Columns<'a> {
             "user.id" => activity.user_id = text(),
             "enduser.id" => alias(&mut activity.user_id),
             "session.id" => activity.session_id = text(),
+            // A status is no class: the column `status` has it, and an error event may know more.
+            "error.type" if borrowed().bytes().all(|it| it.is_ascii_digit()) => {}
             "error.type" | "exception.type" => activity.error_kind = text(),
             "exception.message" => activity.error = text(),
             "otel.status_description" | "otel.status_message" | "error" => {
@@ -132,8 +134,8 @@ impl<'a> Columns<'a> {
 
     fn fill(&self, buffer: &'a Buffer, activity: &mut Activity) {
         self.names.method.clone_into(&mut activity.method);
-        activity.url = self.names.url();
-        activity.referer = scrubbed(&activity.referer);
+        activity.url = self.names.url(&buffer.shared.redactor);
+        activity.referer = buffer.shared.redactor.url(&activity.referer);
         activity.route = self.names.route(buffer).into_owned();
     }
 }

@@ -42,10 +42,11 @@ mod shared;
 mod sync;
 mod thread;
 mod trace;
-mod url;
 
 pub(crate) use current::outside;
 pub use current::{CurrentActivity, with_activity};
+#[cfg(feature = "tower")]
+pub(crate) use current::{InCharge, Listener, REQUEST_TARGET};
 pub use layer::ActivityLayer;
 pub use patch::ActivityPatch;
 pub(crate) use shared::{ActivityFilter, ShapeObserver, Shared};

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use super::buffer::Buffer;
 use super::fields::{EVENT, FieldRecord};
 use super::mapping::{ip, span_errors, text};
-use super::url::scrubbed;
 use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
 
 /// The trace that a buffer records.
@@ -65,14 +64,17 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
 
 /// The value of an attribute, without the secrets of an address.
 fn value(buffer: &Buffer, record: &FieldRecord, name: &str) -> Value {
+    let redactor = &buffer.shared.redactor;
     match buffer.fields.text_of(record) {
         _ if is_ip(name) => {
             // As in the column: the network, not the host.
             let network = ip(&text(buffer, record)).map(|it| it.to_canonical().to_string());
             Value::Str(network.unwrap_or_default())
         }
-        Some(text) if name == "url.query" => Value::Str(scrubbed(&format!("?{text}"))),
-        Some(text) if is_address(name) => Value::Str(scrubbed(text)),
+        Some(text) if name == "url.query" => {
+            Value::Str(redactor.query(text.trim_start_matches('?')).to_string())
+        }
+        Some(text) if is_address(name) => Value::Str(redactor.url(text)),
         _ => buffer.fields.value(record),
     }
 }

@@ -14,6 +14,8 @@
 mod database;
 pub mod env;
 mod filter;
+mod http;
+mod redact;
 mod sample;
 mod units;
 
@@ -23,6 +25,8 @@ pub use database::{ClickHouse, Database, Secret};
 pub use env::{ConfigError, EnvVar};
 pub use filter::SpanFilter;
 pub(crate) use filter::is_exporter as filter_is_exporter;
+pub use http::{HttpConfig, Networks, TraceparentTrust};
+pub use redact::RedactConfig;
 pub use sample::{Faults, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn};
 pub use units::{ByteSize, parse_duration};
 
@@ -47,6 +51,10 @@ pub struct Config {
     pub sample: SamplingPolicy,
     /// What is captured.
     pub capture: CaptureConfig,
+    /// What the middleware reads of requests.
+    pub http: HttpConfig,
+    /// What is taken out before a row leaves the request.
+    pub redact: RedactConfig,
     /// How activities travel to the sink.
     pub pipeline: PipelineConfig,
 }
@@ -149,6 +157,8 @@ impl Default for Config {
             site_revision: String::new(),
             sample: SamplingPolicy::default(),
             capture: CaptureConfig::default(),
+            http: HttpConfig::default(),
+            redact: RedactConfig::default(),
             pipeline: PipelineConfig::default(),
         }
     }
