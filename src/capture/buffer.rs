@@ -325,13 +325,21 @@ impl Buffer {
 
     /// The name of a recorded field.
     pub(super) fn name_of(&self, record: &FieldRecord) -> &'static str {
+        self.callsite_of(record).map_or("", |callsite| record.name(callsite))
+    }
+
+    /// Whether the name of a recorded field announces a secret.
+    pub(super) fn is_secret(&self, record: &FieldRecord) -> bool {
+        self.callsite_of(record).is_some_and(|callsite| record.is_secret(callsite))
+    }
+
+    fn callsite_of(&self, record: &FieldRecord) -> Option<&'static Callsite> {
         let owner = (record.owner & !EVENT) as usize;
-        let callsite = if record.owner & EVENT == 0 {
+        if record.owner & EVENT == 0 {
             self.spans.get(owner).map(|span| span.callsite)
         } else {
             self.events.get(owner).map(|event| event.callsite)
-        };
-        callsite.map_or("", |callsite| record.name(callsite))
+        }
     }
 
     /// Records fields of the span at `index`.

@@ -12,6 +12,7 @@ use tracing_core::{Level, Metadata};
 
 use super::current::REQUEST_TARGET;
 use crate::config::{CaptureConfig, Roots, filter_is_exporter};
+use crate::redact::is_secret_name;
 
 /// What the fields of a span callsite say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub(super) struct Callsite {
     signals: Box<[Signal]>,
     /// Names of the fields by index.
     names: Box<[&'static str]>,
+    /// By index of the field, whether its name announces a secret; empty when none does.
+    secrets: Box<[bool]>,
     /// The span of the middleware: what it tells is the request's even below another's span.
     pub(super) told_by_middleware: bool,
     /// Whether any request of this root callsite ever came to a status.
@@ -69,6 +72,11 @@ impl Callsite {
     #[inline]
     pub(super) fn signal(&self, field: usize) -> Signal {
         self.signals.get(field).copied().unwrap_or(Signal::None)
+    }
+
+    /// Whether the name of a field announces a secret.
+    pub(super) fn is_secret(&self, field: usize) -> bool {
+        self.secrets.get(field).copied().unwrap_or(false)
     }
 
     pub(super) fn field_names(&self) -> &[&'static str] {
@@ -118,6 +126,11 @@ impl Callsite {
             tells_status,
             signals: if silent { Box::default() } else { signals },
             names: names().collect(),
+            secrets: if names().any(is_secret_name) {
+                names().map(is_secret_name).collect()
+            } else {
+                Box::default()
+            },
             told_by_middleware: metadata.is_span() && metadata.target() == REQUEST_TARGET,
             status_seen: AtomicBool::new(false),
             exporter: filter_is_exporter(metadata.target()),

@@ -2,7 +2,8 @@
 //!
 //! This runs on the worker's thread. Fields of the root span give the columns by OpenTelemetry's
 //! names, their deprecated aliases and what the frameworks use; `activity.*` fields of any span
-//! come next, what the application said through `with_activity` wins.
+//! come next, what the application said through `with_activity` wins. Secrets are taken out last,
+//! but for those in `data`, whose values are cleaned before they become text.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::buffer::{Buffer, Sealed};
+use super::cleaning::{clean, clean_trace, is_suspect};
 use super::fields::{EVENT, FieldRecord};
 use super::fingerprint::{fingerprint, shape};
 use super::names::{Names, event_kind, is_annotated};
@@ -74,14 +76,22 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
     columns.fill(buffer, &mut activity);
     let annotated = annotations(buffer);
     let truncated = annotated.truncated | buffer.patch.truncated;
-    let too_long = apply(annotated, &buffer.patch, shared.limits.row_bytes, &mut activity);
+    let too_long = apply(annotated, buffer, &mut activity);
     activity.truncated = buffer.truncated | truncated | too_long;
     fill_error(buffer, verdict.error_kind, &mut activity);
     fallbacks(buffer, &mut activity);
+    let suspect = is_suspect(buffer);
+    if suspect {
+        clean(&shared.redactor, &mut activity);
+    }
     if let Decision::Keep { reason, weight } = decision {
         activity.kept_because = Some(reason);
         activity.sample_weight = weight;
-        activity.trace = Some(trace(buffer));
+        let mut trace = trace(buffer);
+        if suspect {
+            clean_trace(&shared.redactor, &mut trace);
+        }
+        activity.trace = Some(trace);
     }
     Some(activity)
 }
@@ -214,12 +224,8 @@ fn annotations(buffer: &Buffer) -> ActivityPatch {
 
 /// Writes the annotations and then the application's patch over the columns. Tells whether data
 /// had to be left out.
-fn apply(
-    mut annotated: ActivityPatch,
-    patch: &ActivityPatch,
-    max_data: usize,
-    activity: &mut Activity,
-) -> bool {
+fn apply(mut annotated: ActivityPatch, buffer: &Buffer, activity: &mut Activity) -> bool {
+    let patch = &buffer.patch;
     let unlimited = super::fields::FieldLimits {
         fields: usize::MAX,
         field_bytes: usize::MAX,
@@ -255,21 +261,23 @@ fn apply(
         activity.outcome = outcome;
     }
     activity.incomplete |= annotated.incomplete;
-    let (text, too_long) = json_object(&data, max_data);
+    let redactor = &buffer.shared.redactor;
+    let data = data.into_iter().map(|(key, value)| redactor.entry(key, value));
+    let (text, too_long) = json_object(data, buffer.shared.limits.row_bytes);
     activity.data = text;
     too_long
 }
 
 /// A JSON object of these entries in their order, or empty text; entries beyond `max` bytes are
 /// left out, and whether any was.
-fn json_object(data: &[(String, Json)], max: usize) -> (String, bool) {
-    if data.is_empty() {
+fn json_object(data: impl ExactSizeIterator<Item = (String, Json)>, max: usize) -> (String, bool) {
+    if data.len() == 0 {
         return (String::new(), false);
     }
     let mut text = String::from("{");
     let mut left_out = false;
     for (key, value) in data {
-        let entry = format!("{}:{value}", Json::from(key.as_str()));
+        let entry = format!("{}:{value}", Json::from(key));
         if text.len() + entry.len() + 2 > max {
             left_out = true;
             continue;

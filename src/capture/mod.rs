@@ -26,6 +26,7 @@
 
 mod buffer;
 mod callsite;
+mod cleaning;
 mod current;
 mod fields;
 mod fingerprint;

@@ -54,6 +54,8 @@ variables! {
     ACTIVITY_TRUSTED_PROXIES: "`private`, addresses and networks such as `10.0.0.0/8`, comma-separated", "none", "Peers whose `Forwarded` and `X-Forwarded-For` tell the client's address.";
     ACTIVITY_TRACEPARENT: "`never`, `trusted`, `always`", "`trusted`", "Whose `traceparent` names the trace: nobody's, that of trusted proxies, everybody's.";
     ACTIVITY_QUERY_KEEP: "names such as `page,sort`", "none", "Query parameters whose values are kept in addresses; all others become `?`.";
+    ACTIVITY_REDACT: "`off`, or some of `secrets`, `cards`, `emails`, comma-separated", "`secrets,cards`", "What is taken out of every text of a row: credentials, numbers of payment cards, mail addresses.";
+    ACTIVITY_REDACT_PATTERN: "a regular expression", "none", "What else is taken out of every text of a row.";
     OTEL_SERVICE_NAME: "text", "the executable's name", "Name of this service: column `service`.";
     ACTIVITY_HOST: "text", "the system's host name", "Column `host`.";
     ACTIVITY_SITE_VERSION: "RFC 3339 time, or seconds since 1970", "the same variable at build time, else when the executable was built", "When this deploy was built: column `site_version`.";
@@ -350,10 +352,14 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
     }
 
     fn redact(&self, default: RedactConfig) -> Result<RedactConfig, ConfigError> {
+        let keep_query = self.parsed("ACTIVITY_QUERY_KEEP", parse_names)?;
+        let kinds = self.parsed("ACTIVITY_REDACT", |text| default.clone().with_kinds(text))?;
+        let pattern = self.parsed("ACTIVITY_REDACT_PATTERN", FromStr::from_str)?;
+        let kinds = kinds.unwrap_or(default);
         Ok(RedactConfig {
-            keep_query: self
-                .parsed("ACTIVITY_QUERY_KEEP", parse_names)?
-                .unwrap_or(default.keep_query),
+            keep_query: keep_query.unwrap_or(kinds.keep_query),
+            pattern: pattern.or(kinds.pattern),
+            ..kinds
         })
     }
 
@@ -489,11 +495,15 @@ mod tests {
             if var.accepts == "text" {
                 continue;
             }
-            let error = with(&[(var.name, "no such <value>")]).unwrap_err();
+            // Not even a regular expression.
+            let error = with(&[(var.name, "no such <value> (")]).unwrap_err();
             assert_eq!(error.name(), var.name);
             let message = error.to_string();
             assert!(message.starts_with(var.name) && message.contains("expected "), "{message}");
-            assert!(var.name == "ACTIVITY_DB" || message.contains("no such <value>"), "{message}");
+            assert!(
+                var.name == "ACTIVITY_DB" || message.contains("no such <value> ("),
+                "{message}"
+            );
         }
     }
 
