@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "tower")]
+pub(crate) use super::bodies::{Captured, CapturedBody};
 use super::layer::current_root;
 #[cfg(feature = "tower")]
 use super::layer::{current_shared, root_of_span};
@@ -15,7 +17,7 @@ use super::root::{Op, Root};
 use super::shared::Shared;
 use super::thread::{Active, with_thread};
 #[cfg(feature = "tower")]
-use crate::config::HttpConfig;
+use crate::config::{BodyCapture, HttpConfig};
 use crate::model::ActivityId;
 #[cfg(feature = "tower")]
 use crate::redact::Redactor;
@@ -117,12 +119,29 @@ impl CurrentActivity {
 pub(crate) struct InCharge(CurrentActivity);
 
 #[cfg(feature = "tower")]
+impl CurrentActivity {
+    /// What is to be captured of bodies and headers.
+    pub(crate) fn capture(&self) -> &BodyCapture {
+        &self.root.shared().http.capture
+    }
+
+    /// Adds what was captured.
+    pub(crate) fn captured(&self, captured: Captured) {
+        self.patch(|patch| patch.captured(captured));
+    }
+}
+
+#[cfg(feature = "tower")]
 impl InCharge {
     /// Takes charge of the activity that `span` belongs to, unless there is none or another has
     /// it: then the span is a part of that other's request.
     pub(crate) fn of(span: &tracing::Span) -> Option<Self> {
         let root = root_of_span(span)?;
         root.take_charge().then(|| Self(CurrentActivity { root }))
+    }
+
+    pub(crate) fn activity(&self) -> &CurrentActivity {
+        &self.0
     }
 
     /// The answer is out, and its status said.

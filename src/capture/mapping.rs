@@ -77,7 +77,7 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
     let annotated = annotations(buffer);
     let truncated = annotated.truncated | buffer.patch.truncated;
     let too_long = apply(annotated, buffer, &mut activity);
-    activity.truncated = buffer.truncated | truncated | too_long;
+    activity.truncated |= buffer.truncated | truncated | too_long;
     fill_error(buffer, verdict.error_kind, &mut activity);
     fallbacks(buffer, &mut activity);
     let suspect = is_suspect(buffer);
@@ -237,8 +237,19 @@ fn apply(mut annotated: ActivityPatch, buffer: &Buffer, activity: &mut Activity)
     if !annotated.touched {
         return false;
     }
-    let ActivityPatch { title, object, event, data, error, outcome, user, session, app, .. } =
-        annotated;
+    let ActivityPatch {
+        title,
+        object,
+        event,
+        data,
+        error,
+        outcome,
+        user,
+        session,
+        app,
+        captured,
+        ..
+    } = annotated;
     let set = |column: &mut String, value: Option<String>| {
         if let Some(value) = value {
             *column = value;
@@ -262,7 +273,9 @@ fn apply(mut annotated: ActivityPatch, buffer: &Buffer, activity: &mut Activity)
     }
     activity.incomplete |= annotated.incomplete;
     let redactor = &buffer.shared.redactor;
-    let data = data.into_iter().map(|(key, value)| redactor.entry(key, value));
+    let captured = captured.map(|captured| captured.fill(&buffer.shared, activity));
+    let data = data.into_iter().chain(captured.into_iter().flatten());
+    let data: Vec<_> = data.map(|(key, value)| redactor.entry(key, value)).collect();
     let (text, too_long) = json_object(data, buffer.shared.limits.row_bytes);
     activity.data = text;
     too_long
@@ -270,8 +283,8 @@ fn apply(mut annotated: ActivityPatch, buffer: &Buffer, activity: &mut Activity)
 
 /// A JSON object of these entries in their order, or empty text; entries beyond `max` bytes are
 /// left out, and whether any was.
-fn json_object(data: impl ExactSizeIterator<Item = (String, Json)>, max: usize) -> (String, bool) {
-    if data.len() == 0 {
+fn json_object(data: Vec<(String, Json)>, max: usize) -> (String, bool) {
+    if data.is_empty() {
         return (String::new(), false);
     }
     let mut text = String::from("{");

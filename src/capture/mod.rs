@@ -24,6 +24,8 @@
 //!
 //! Absent on purpose: I/O, clocks other than `shared`'s, column names.
 
+#[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "the middleware fills it"))]
+mod bodies;
 mod buffer;
 mod callsite;
 mod cleaning;
@@ -45,9 +47,9 @@ mod thread;
 mod trace;
 
 pub(crate) use current::outside;
-pub use current::{CurrentActivity, with_activity};
 #[cfg(feature = "tower")]
-pub(crate) use current::{InCharge, Listener, REQUEST_TARGET};
+pub(crate) use current::{Captured, CapturedBody, InCharge, Listener, REQUEST_TARGET};
+pub use current::{CurrentActivity, with_activity};
 pub use layer::ActivityLayer;
 pub use patch::ActivityPatch;
 pub(crate) use shared::{ActivityFilter, ShapeObserver, Shared};

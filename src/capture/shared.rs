@@ -43,7 +43,6 @@ pub(crate) struct Shared {
     pub(super) layer: u32,
     pub(super) config: CaptureConfig,
     pub(super) limits: FieldLimits,
-    #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware reads it"))]
     pub(super) http: HttpConfig,
     pub(super) redactor: Redactor,
     pub(super) mode: Mode,

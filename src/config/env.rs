@@ -12,9 +12,11 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use super::bodies::parse_pointers;
 use super::units::{ByteSize, parse_duration};
 use super::{
-    CaptureConfig, Config, Database, HttpConfig, PipelineConfig, RedactConfig, Roots, Secret,
+    BodyCapture, CaptureConfig, Config, Database, HttpConfig, PipelineConfig, RedactConfig, Roots,
+    Secret,
 };
 use crate::model::Timestamp;
 
@@ -56,6 +58,11 @@ variables! {
     ACTIVITY_QUERY_KEEP: "names such as `page,sort`", "none", "Query parameters whose values are kept in addresses; all others become `?`.";
     ACTIVITY_REDACT: "`off`, or some of `secrets`, `cards`, `emails`, comma-separated", "`secrets,cards`", "What is taken out of every text of a row: credentials, numbers of payment cards, mail addresses.";
     ACTIVITY_REDACT_PATTERN: "a regular expression", "none", "What else is taken out of every text of a row.";
+    ACTIVITY_REDACT_JSON: "JSON pointers such as `/user/name,/items/*/price`", "none", "Places in captured JSON bodies whose values are hidden.";
+    ACTIVITY_CAPTURE_RESPONSE: "content types such as `application/json,text/*`", "none", "Answers whose bodies are kept: column `response`.";
+    ACTIVITY_CAPTURE_REQUEST: "content types such as `application/json,text/*`", "none", "Requests whose bodies are kept, by `RequestBodyLayer`: key `http.request.body` of `data`.";
+    ACTIVITY_CAPTURE_BYTES: "size, at most `1MiB`", "`8KiB`", "Bytes kept of a body; the rest is cut.";
+    ACTIVITY_CAPTURE_HEADERS: "names such as `x-request-id,accept-language`", "none", "Headers that are kept in `data`. Those that carry credentials cannot be.";
     OTEL_SERVICE_NAME: "text", "the executable's name", "Name of this service: column `service`.";
     ACTIVITY_HOST: "text", "the system's host name", "Column `host`.";
     ACTIVITY_SITE_VERSION: "RFC 3339 time, or seconds since 1970", "the same variable at build time, else when the executable was built", "When this deploy was built: column `site_version`.";
@@ -348,6 +355,25 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             traceparent: self
                 .parsed("ACTIVITY_TRACEPARENT", FromStr::from_str)?
                 .unwrap_or(default.traceparent),
+            capture: self.bodies(default.capture)?,
+        })
+    }
+
+    fn bodies(&self, default: BodyCapture) -> Result<BodyCapture, ConfigError> {
+        Ok(BodyCapture {
+            response: self
+                .parsed("ACTIVITY_CAPTURE_RESPONSE", FromStr::from_str)?
+                .unwrap_or(default.response),
+            request: self
+                .parsed("ACTIVITY_CAPTURE_REQUEST", FromStr::from_str)?
+                .unwrap_or(default.request),
+            max_bytes: self
+                .size("ACTIVITY_CAPTURE_BYTES", 0..=1 << 20)?
+                .unwrap_or(default.max_bytes),
+            headers: self
+                .parsed("ACTIVITY_CAPTURE_HEADERS", FromStr::from_str)?
+                .unwrap_or(default.headers),
+            hide: self.parsed("ACTIVITY_REDACT_JSON", parse_pointers)?.unwrap_or(default.hide),
         })
     }
 

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use super::BodyCapture;
+
 /// How the middleware reads requests.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
@@ -15,6 +17,8 @@ pub struct HttpConfig {
     /// Whose `traceparent` is believed. Default: that of trusted proxies.
     /// `ACTIVITY_TRACEPARENT`.
     pub traceparent: TraceparentTrust,
+    /// What is kept of bodies and headers. Default: nothing.
+    pub capture: BodyCapture,
 }
 
 /// Whose `traceparent` becomes the trace of a request.

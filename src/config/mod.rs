@@ -11,6 +11,7 @@
 //!
 //! Absent on purpose: any decision. What a setting *does* stands in the room that uses it.
 
+mod bodies;
 mod database;
 pub mod env;
 mod filter;
@@ -21,6 +22,7 @@ mod units;
 
 use std::time::Duration;
 
+pub use bodies::{BodyCapture, HeaderNames, JsonPointer, MediaTypes};
 pub use database::{ClickHouse, Database, Secret};
 pub use env::{ConfigError, EnvVar};
 pub use filter::SpanFilter;

@@ -67,8 +67,10 @@ where
                 return Poll::Ready(frame);
             }
             Some(Ok(frame)) => {
-                if let (Some(remaining), Some(data)) = (&mut *this.remaining, frame.data_ref()) {
-                    *remaining = remaining.saturating_sub(data.remaining() as u64);
+                if let Some(data) = frame.data_ref() {
+                    exchange.data(data);
+                    let passed = data.remaining() as u64;
+                    *this.remaining = this.remaining.map(|it| it.saturating_sub(passed));
                 }
                 let is_full = *this.remaining == Some(0) && !exchange.awaits_trailers();
                 // Nothing follows trailers, and nobody asks.

@@ -2,18 +2,20 @@
 
 use std::fmt;
 
-use http::header::CONTENT_TYPE;
+use bytes::Buf;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, response};
 use tracing::field::display;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span};
 
+use super::copy::{append, listed, wanted};
 use super::grpc::{self, Call};
 use super::identity::Who;
 use super::layer::Settings;
 use super::span::open_span;
-use crate::capture::InCharge;
+use crate::capture::{Captured, CapturedBody, InCharge};
 
 /// A request under way.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -36,6 +38,8 @@ pub(super) struct Exchange {
     /// Inner code runs; when this is dropped meanwhile, it panicked.
     running: bool,
     ended: bool,
+    /// The copy of the answer's body, where one is wanted.
+    copy: Option<CapturedBody>,
 }
 
 impl Exchange {
@@ -60,7 +64,11 @@ impl Exchange {
             is_endless: false,
             running: false,
             ended: false,
+            copy: None,
         };
+        exchange.keep_headers(&parts.headers, |captured, headers| {
+            captured.request_headers = headers;
+        });
         exchange.identify(&parts.extensions);
         if let Some(opened) = &settings.opened {
             opened(&exchange.span, parts);
@@ -91,6 +99,10 @@ impl Exchange {
     /// The head of the answer is there.
     pub(super) fn answered(&mut self, parts: &response::Parts) {
         self.identify(&parts.extensions);
+        self.keep_headers(&parts.headers, |captured, headers| {
+            captured.response_headers = headers;
+        });
+        self.copy = self.wanted(&parts.headers);
         let content_type = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         self.is_endless = content_type.is_some_and(|it| it.starts_with(b"text/event-stream"));
         if !self.is_grpc {
@@ -104,6 +116,45 @@ impl Exchange {
         } else {
             self.code(grpc::code_of(parts.status));
         }
+    }
+
+    /// The copy to be made of the answer's body.
+    fn wanted(&self, headers: &HeaderMap) -> Option<CapturedBody> {
+        let activity = self.charge.as_ref()?.activity();
+        let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        wanted(&activity.capture().response, content_type, headers.get(CONTENT_ENCODING))
+    }
+
+    fn keep_headers(
+        &self,
+        headers: &HeaderMap,
+        put: impl FnOnce(&mut Captured, Vec<(String, String)>),
+    ) {
+        let Some(charge) = &self.charge else { return };
+        let headers = listed(&charge.activity().capture().headers, headers);
+        if !headers.is_empty() {
+            let mut captured = Captured::default();
+            put(&mut captured, headers);
+            charge.activity().captured(captured);
+        }
+    }
+
+    /// A part of the answer passes.
+    pub(super) fn data(&mut self, data: &impl Buf) {
+        if let (Some(copy), Some(charge)) = (&mut self.copy, &self.charge) {
+            append(copy, data, charge.activity().capture().max_bytes);
+        }
+    }
+
+    /// Ends the exchange: hands over what was copied, and the charge of saying how it ended.
+    fn end(&mut self) -> Option<InCharge> {
+        self.ended = true;
+        let charge = self.charge.take()?;
+        if let Some(response) = self.copy.take() {
+            let response = Some(response);
+            charge.activity().captured(Captured { response, ..Captured::default() });
+        }
+        Some(charge)
     }
 
     /// Headers or trailers that may tell the gRPC code.
@@ -168,8 +219,7 @@ impl Exchange {
     }
 
     fn finish(&mut self) {
-        self.ended = true;
-        if let Some(charge) = self.charge.take() {
+        if let Some(charge) = self.end() {
             charge.finished();
         }
     }
@@ -181,10 +231,9 @@ impl Exchange {
     }
 
     fn broke(&mut self, kind: &'static str) {
-        self.ended = true;
         self.span.record("error.type", kind);
         self.span.record("otel.status_code", "ERROR");
-        if let Some(charge) = self.charge.take() {
+        if let Some(charge) = self.end() {
             charge.broken(kind);
         }
     }
@@ -202,7 +251,7 @@ impl Drop for Exchange {
             return self.finish();
         }
         self.span.record("error.type", "client_disconnected");
-        if let Some(charge) = self.charge.take() {
+        if let Some(charge) = self.end() {
             charge.disconnected();
         }
     }

@@ -7,7 +7,7 @@
 //! One layer is `layer`, its service is `layer`'s too, `future` waits for the answer, `body`
 //! follows it, and `exchange` is the request they all speak of: the span, and the charge of the
 //! activity's end. `span` opens it; `grpc`, `traceparent`, `client` and `identity` read one thing
-//! each of the head.
+//! each of the head. `copy` and `request_body` keep the start of bodies, where that is asked for.
 //!
 //! Invariants:
 //! - Requests and answers pass untouched: no frame is held back, no body is boxed, the sizes and
@@ -22,11 +22,13 @@
 
 mod body;
 mod client;
+mod copy;
 mod exchange;
 mod future;
 mod grpc;
 mod identity;
 mod layer;
+mod request_body;
 mod span;
 mod traceparent;
 
@@ -34,4 +36,5 @@ pub use body::ResponseBody;
 pub use future::ResponseFuture;
 pub use identity::{Identity, IdentityLayer, IdentityService};
 pub use layer::{RequestSpan, RequestSpanLayer};
+pub use request_body::{RequestBody, RequestBodyLayer, RequestBodyService};
 pub use traceparent::{ParseTraceparentError, Traceparent};

@@ -26,12 +26,15 @@ use secrets::Patterns;
 pub(crate) use secrets::is_secret_name;
 pub(crate) use url::path_of;
 
-use crate::config::{RedactConfig, RedactPattern};
+use crate::config::{JsonPointer, RedactConfig, RedactPattern};
 
 /// What stands in the place of a value whose name announces a secret.
 pub(crate) const SECRET: &str = "[secret]";
 /// What stands in the place of a number of a payment card.
 pub(crate) const CARD: &str = "[card]";
+
+/// What stands in the place of a value that a JSON pointer names.
+const HIDDEN: &str = RedactPattern::MARK;
 
 /// Takes secrets out of texts.
 #[derive(Debug, Clone)]
@@ -134,6 +137,29 @@ impl Redactor {
         }
     }
 
+    /// Hides the value at a place of a document, where there is one.
+    pub(crate) fn hide(value: &mut Json, pointer: &JsonPointer) {
+        let mut places = vec![value];
+        for segment in pointer.segments() {
+            let within = places.into_iter().flat_map(|place| -> Vec<&mut Json> {
+                match (place, segment) {
+                    (Json::Array(items), "*") => items.iter_mut().collect(),
+                    (Json::Object(map), "*") => map.values_mut().collect(),
+                    (Json::Array(items), _) => {
+                        let item = segment.parse::<usize>().ok();
+                        item.and_then(|index| items.get_mut(index)).into_iter().collect()
+                    }
+                    (Json::Object(map), _) => map.get_mut(segment).into_iter().collect(),
+                    _ => Vec::new(),
+                }
+            });
+            places = within.collect();
+        }
+        for place in places {
+            *place = HIDDEN.into();
+        }
+    }
+
     /// Takes the secrets out of a key and its value.
     pub(crate) fn entry(&self, mut key: String, mut value: Json) -> (String, Json) {
         if self.hides_key(&key) && !value.is_null() {
@@ -220,6 +246,30 @@ mod tests {
             "token": null,
         });
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn a_pointer_hides_what_it_points_at_and_nothing_else() {
+        let document = serde_json::json!({
+            "user": {"name": "ana", "age": 7},
+            "items": [{"price": 1, "id": "a"}, {"price": {"net": 2}, "id": "b"}, 3],
+        });
+        for (pointer, hidden) in [
+            ("/user/name", vec!["/user/name"]),
+            ("/items/*/price", vec!["/items/0/price", "/items/1/price"]),
+            ("/items/1", vec!["/items/1"]),
+            ("/*/name", vec!["/user/name"]),
+            ("/nowhere/at/all", vec![]),
+            ("/items/x", vec![]),
+        ] {
+            let mut expected = document.clone();
+            for place in hidden {
+                *expected.pointer_mut(place).unwrap() = HIDDEN.into();
+            }
+            let mut value = document.clone();
+            Redactor::hide(&mut value, &pointer.parse().unwrap());
+            assert_eq!(value, expected, "{pointer}");
+        }
     }
 
     /// Texts that make careless expressions slow.

@@ -3,6 +3,7 @@
 
 mod answers;
 mod caller;
+mod capture;
 mod many;
 mod rpc;
 mod server;
