@@ -382,5 +382,14 @@ pub(super) fn span_errors(buffer: &Buffer) -> Vec<&'static str> {
             _ => {}
         }
     }
+    let request = buffer.request as usize;
+    let failed = buffer.sealed.is_some_and(|it| it.verdict.outcome == Outcome::ServerFault);
+    if failed
+        && buffer.spans[request].callsite.told_by_middleware
+        && let Some(error) = errors.get_mut(request).filter(|error| error.is_empty())
+    {
+        // Frameworks log that a response failed; the middleware knows.
+        *error = "error";
+    }
     errors
 }

@@ -37,7 +37,7 @@ impl<'a> Names<'a> {
         match name {
             "http.request.method" => self.method = known_method(&text()),
             "http.method" | "method" if self.method.is_empty() => {
-                self.method = known_method(&text())
+                self.method = known_method(&text());
             }
             "http.route" => self.route = text(),
             "url.path" => self.url = Some(text()),

@@ -175,6 +175,15 @@ fn the_span_has_opentelemetrys_fields_and_no_secret() {
 }
 
 #[test]
+fn the_span_of_a_request_that_failed_is_marked() {
+    for (target, error) in [("/boom", "error"), ("/panic", "panic"), ("/", ""), ("/nowhere", "")] {
+        let server = server();
+        server.get(target);
+        assert_eq!(server.one().trace.unwrap().spans[0].error, error, "{target}");
+    }
+}
+
+#[test]
 fn a_stream_lasts_until_its_last_part() {
     let server = server();
     let answer = server.get("/slow");
