@@ -208,9 +208,6 @@ impl Buffer {
         {
             self.older.insert(self.spans[aged].id, aged as u32);
         }
-        if callsite.told_by_middleware && index > 0 {
-            self.note_request(index as u32);
-        }
         self.spans.push(SpanRec {
             id,
             callsite,
@@ -226,9 +223,9 @@ impl Buffer {
     }
 
     /// The middleware's outermost span tells about the request as the root does.
-    #[cold]
-    fn note_request(&mut self, index: u32) {
-        if self.request == 0 && !self.spans[0].callsite.told_by_middleware {
+    pub(super) fn note_request(&mut self, index: u32, callsite: &Callsite) {
+        let is_first = self.request == 0 && !self.spans[0].callsite.told_by_middleware;
+        if callsite.told_by_middleware && is_first {
             self.request = index;
         }
     }
@@ -347,14 +344,18 @@ impl Buffer {
     #[inline(always)]
     pub(super) fn record(&mut self, index: u32, record: impl FnOnce(&mut Recorder<'_>)) {
         let Some(span) = self.spans.get(index as usize) else { return };
-        let own = self.is_request(index);
+        let callsite = span.callsite;
+        if index != 0 && callsite.speaks {
+            self.note_request(index, callsite);
+        }
+        let speaks = index == 0 || callsite.speaks;
         record(&mut Recorder {
             fields: &mut self.fields,
             owner: index,
             limits: &self.limits,
-            callsite: span.callsite,
-            signals: (own || span.callsite.annotates).then_some(&mut self.signals),
-            own,
+            callsite,
+            own: speaks && (index == 0 || index == self.request),
+            signals: speaks.then_some(&mut self.signals),
         });
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Callsite {
     secrets: Box<[bool]>,
     /// The span of the middleware: what it tells is the request's even below another's span.
     pub(super) told_by_middleware: bool,
+    /// It has `activity.*` fields or is the middleware's: below the root, too, it may say something of the request.
+    pub(super) speaks: bool,
     /// Whether any request of this root callsite ever came to a status.
     pub(super) status_seen: AtomicBool,
     exporter: bool,
@@ -90,6 +92,7 @@ impl Callsite {
     fn new(metadata: &'static Metadata<'static>) -> Self {
         let names = || metadata.fields().iter().map(|field| field.name());
         let has = |wanted: &str| names().any(|name| name == wanted);
+        let told_by_middleware = metadata.is_span() && metadata.target() == REQUEST_TARGET;
         let annotates = names().any(|name| name.starts_with("activity."));
         let is_http = metadata.is_span()
             && (names().any(is_server_field) || has("method") && (has("uri") || has("path")));
@@ -131,7 +134,8 @@ impl Callsite {
             } else {
                 Box::default()
             },
-            told_by_middleware: metadata.is_span() && metadata.target() == REQUEST_TARGET,
+            told_by_middleware,
+            speaks: annotates || told_by_middleware,
             status_seen: AtomicBool::new(false),
             exporter: filter_is_exporter(metadata.target()),
         }

@@ -416,6 +416,9 @@ impl Buffer {
             Op::Begin { id, callsite, ancestors, time, fields, signals } => {
                 let parent = self.nearest(&ancestors);
                 let index = self.begin_span(id, callsite, parent, time);
+                if let Some(index) = index {
+                    self.note_request(index, callsite);
+                }
                 self.merge_signals(index, &signals);
                 if let Some(index) = index {
                     self.fields.append(&fields, index, &limits);
