@@ -2,8 +2,10 @@
 
 use std::convert::Infallible;
 use std::io::{Read as _, Write as _};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -13,7 +15,7 @@ use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 use futures_util::stream;
 use http_body_util::BodyExt as _;
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Frame, SizeHint};
 use tower::{Layer as _, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -89,11 +91,31 @@ async fn upgrade(request: Request) -> Response<Body> {
         .unwrap()
 }
 
+/// A body that tells its length, and its end only to those who ask once more.
+struct Sized(Option<&'static str>);
+
+impl hyper::body::Body for Sized {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|text| Ok(Frame::data(text.into()))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.map_or(0, str::len) as u64)
+    }
+}
+
 fn routes() -> Router {
     Router::new()
         .route("/", get(|| async { "index" }))
         .route("/users/{id}", get(user))
         .route("/empty", get(|| async { StatusCode::NO_CONTENT }))
+        .route("/sized", get(|| async { Body::new(Sized(Some("five!"))) }))
         .route("/boom", get(|| async { StatusCode::BAD_GATEWAY }))
         .route("/panic", get(panics))
         .route("/hang", get(hang))
@@ -197,9 +219,9 @@ fn a_stream_lasts_until_its_last_part() {
 #[test]
 fn an_answer_of_known_length_ends_although_nobody_asks_for_its_end() {
     let server = server();
-    let answer = server.get("/");
-    assert!(answer.contains("content-length: 5"), "{answer}");
-    assert_eq!(essence(&server.one()), ("GET /", 200, Success, ""));
+    let answer = server.get("/sized");
+    assert!(answer.contains("content-length: 5") && answer.ends_with("five!"), "{answer}");
+    assert_eq!(essence(&server.one()), ("GET /sized", 200, Success, ""));
 }
 
 #[test]
@@ -331,6 +353,26 @@ fn two_layers_of_ours_make_one_row_of_the_outer_ones_end() {
     assert_eq!(stats.created, 1, "{stats}");
     assert_eq!(essence(&activities[0]), ("GET /slow", 200, Success, ""));
     assert!(activities[0].duration >= 50_000);
+}
+
+#[test]
+fn a_request_to_itself_is_a_part_of_the_request() {
+    let server = Server::axum(config(), || {
+        let asks_itself = || async {
+            let inner = routes().layer(RequestSpanLayer::new());
+            let request = Request::builder().uri("/nowhere").body(Body::empty()).unwrap();
+            assert_eq!(inner.oneshot(request).await.unwrap().status(), StatusCode::NOT_FOUND);
+            with_activity(|a| a.data("after", true));
+            StatusCode::CREATED
+        };
+        Router::new().route("/ask", get(asks_itself)).layer(RequestSpanLayer::new())
+    });
+    server.get("/ask");
+    server.wait_for(1);
+    let (activities, stats) = server.stop();
+    assert_eq!(stats.created, 1, "{stats}");
+    assert_eq!(essence(&activities[0]), ("GET /ask", 201, Success, ""));
+    assert_eq!((&*activities[0].url, &*activities[0].data), ("/ask", r#"{"after":true}"#));
 }
 
 #[test]
