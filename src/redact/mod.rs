@@ -296,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn twice_the_text_takes_no_more_than_about_twice_the_time() {
+    fn time_grows_with_the_text_and_not_with_its_square() {
         let redactor = redactor(|it| it.emails = true);
         // The automata are built at the first use.
         hostile(64).for_each(|text| drop(out(&redactor, &text)));
-        for (small, large) in hostile(16 << 10).zip(hostile(256 << 10)) {
+        for (small, large) in hostile(4 << 10).zip(hostile(128 << 10)) {
             let time = |text: &str| {
                 let once = || {
                     let start = Instant::now();
@@ -311,8 +311,9 @@ mod tests {
             };
             let (short, long) = (time(&small), time(&large));
             let unit = &small[..8.min(small.len())];
-            // Sixteen times the text: quadratic would be 256 times as long.
-            let allowed = short * 80 + Duration::from_millis(20);
+            // 32 times the text: quadratic would be 1024 times as long. The rest is for a busy
+            // machine.
+            let allowed = short * 300 + Duration::from_millis(50);
             assert!(long < allowed, "{unit:?}: {short:?} and then {long:?}");
         }
     }
