@@ -10,6 +10,9 @@
 //! invariants. `testing`, behind the feature of that name, is for the tests of applications.
 
 pub mod config;
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub mod middleware;
 pub mod model;
 pub mod pipeline;
 pub mod sampling;
@@ -23,6 +26,7 @@ pub mod testing;
 mod capture;
 mod error;
 mod init;
+mod redact;
 
 pub use capture::{ActivityLayer, ActivityPatch, CurrentActivity, with_activity};
 pub use config::Config;

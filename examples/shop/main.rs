@@ -1,8 +1,8 @@
 //! A small web shop whose every request becomes a row.
 //!
 //! What this example shows of `tracing-activity` is little, which is the point: [`run`] installs
-//! it and shuts it down, `routes.rs` adds tower-http's ordinary `TraceLayer`, and handlers say in
-//! a line what was done to which object. The rest is a shop as it might be: handlers call
+//! it and shuts it down, `routes.rs` adds its layer, and handlers say in a line what was done to
+//! which object. The rest is a shop as it might be: handlers call
 //! services, services call a database and a payment gateway, and each step is a span.
 //!
 //! ```text
@@ -29,7 +29,7 @@ mod store;
 
 use std::error::Error;
 use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -113,7 +113,8 @@ async fn serve(args: &Args) -> std::io::Result<()> {
     println!("listening on http://{}", listener.local_addr()?);
     std::io::stdout().flush()?;
 
-    axum::serve(listener, routes::app(Arc::clone(&shop)))
+    let app = routes::app(Arc::clone(&shop));
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(asked_to_stop(args.until_stdin_ends))
         .await?;
     shop.mailroom.close().await;

@@ -88,6 +88,8 @@ pub(super) struct Buffer {
     pub(super) epoch: Epoch,
     /// The sampler as of the last request.
     pub(super) current: Current,
+    /// Index of the middleware's span, where it is not the root itself; else 0.
+    pub(super) request: u32,
     /// The caps, at hand.
     limits: FieldLimits,
     max_spans: usize,
@@ -116,6 +118,7 @@ impl Buffer {
             truncated: false,
             sealed: None,
             panic_message: None,
+            request: 0,
             older: HashMap::new(),
         }
     }
@@ -144,6 +147,7 @@ impl Buffer {
         self.truncated = false;
         self.sealed = None;
         self.panic_message = None;
+        self.request = 0;
     }
 
     /// Memory held, patch included.
@@ -238,6 +242,20 @@ impl Buffer {
         Some(index as u32)
     }
 
+    /// The middleware's outermost span tells about the request as the root does.
+    pub(super) fn note_request(&mut self, index: u32, callsite: &Callsite) {
+        let is_first = self.request == 0 && !self.spans[0].callsite.told_by_middleware;
+        if callsite.told_by_middleware && is_first {
+            self.request = index;
+        }
+    }
+
+    /// Whether the span at `index` tells how the request itself went.
+    #[inline]
+    pub(super) fn is_request(&self, index: u32) -> bool {
+        index == 0 || index == self.request
+    }
+
     /// A span was left.
     #[inline]
     pub(super) fn exit(&mut self, index: u32, now: u64, panic: Option<Panic>) {
@@ -246,7 +264,7 @@ impl Buffer {
         (span.end, span.ended) = (now, begun);
         if let Some(panic) = panic {
             span.panicked = true;
-            self.signals.panicked |= index == 0;
+            self.signals.panicked |= self.is_request(index);
             self.panic_message = self.panic_message.take().or(panic.message);
         }
     }
@@ -324,13 +342,21 @@ impl Buffer {
 
     /// The name of a recorded field.
     pub(super) fn name_of(&self, record: &FieldRecord) -> &'static str {
+        self.callsite_of(record).map_or("", |callsite| record.name(callsite))
+    }
+
+    /// Whether the name of a recorded field announces a secret.
+    pub(super) fn is_secret(&self, record: &FieldRecord) -> bool {
+        self.callsite_of(record).is_some_and(|callsite| record.is_secret(callsite))
+    }
+
+    fn callsite_of(&self, record: &FieldRecord) -> Option<&'static Callsite> {
         let owner = (record.owner & !EVENT) as usize;
-        let callsite = if record.owner & EVENT == 0 {
+        if record.owner & EVENT == 0 {
             self.spans.get(owner).map(|span| span.callsite)
         } else {
             self.events.get(owner).map(|event| event.callsite)
-        };
-        callsite.map_or("", |callsite| record.name(callsite))
+        }
     }
 
     /// Records fields of the span at `index`.
@@ -338,13 +364,18 @@ impl Buffer {
     #[inline(always)]
     pub(super) fn record(&mut self, index: u32, record: impl FnOnce(&mut Recorder<'_>)) {
         let Some(span) = self.spans.get(index as usize) else { return };
+        let callsite = span.callsite;
+        if index != 0 && callsite.speaks {
+            self.note_request(index, callsite);
+        }
+        let speaks = index == 0 || callsite.speaks;
         record(&mut Recorder {
             fields: &mut self.fields,
             owner: index,
             limits: &self.limits,
-            callsite: span.callsite,
-            signals: (index == 0 || span.callsite.annotates).then_some(&mut self.signals),
-            own: index == 0,
+            callsite,
+            own: speaks && (index == 0 || index == self.request),
+            signals: speaks.then_some(&mut self.signals),
         });
     }
 }

@@ -10,7 +10,9 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 use tracing_core::{Level, Metadata};
 
+use super::current::REQUEST_TARGET;
 use crate::config::{CaptureConfig, Roots, filter_is_exporter};
+use crate::redact::is_secret_name;
 
 /// What the fields of a span callsite say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,12 @@ pub(super) struct Callsite {
     signals: Box<[Signal]>,
     /// Names of the fields by index.
     names: Box<[&'static str]>,
+    /// By index of the field, whether its name announces a secret; empty when none does.
+    secrets: Box<[bool]>,
+    /// The span of the middleware: what it tells is the request's even below another's span.
+    pub(super) told_by_middleware: bool,
+    /// It has `activity.*` fields or is the middleware's: below the root, too, it may say something of the request.
+    pub(super) speaks: bool,
     /// Whether any request of this root callsite ever came to a status.
     pub(super) status_seen: AtomicBool,
     exporter: bool,
@@ -66,6 +74,11 @@ impl Callsite {
     #[inline]
     pub(super) fn signal(&self, field: usize) -> Signal {
         self.signals.get(field).copied().unwrap_or(Signal::None)
+    }
+
+    /// Whether the name of a field announces a secret.
+    pub(super) fn is_secret(&self, field: usize) -> bool {
+        self.secrets.get(field).copied().unwrap_or(false)
     }
 
     pub(super) fn field_names(&self) -> &[&'static str] {
@@ -79,6 +92,7 @@ impl Callsite {
     fn new(metadata: &'static Metadata<'static>) -> Self {
         let names = || metadata.fields().iter().map(|field| field.name());
         let has = |wanted: &str| names().any(|name| name == wanted);
+        let told_by_middleware = metadata.is_span() && metadata.target() == REQUEST_TARGET;
         let annotates = names().any(|name| name.starts_with("activity."));
         let is_http = metadata.is_span()
             && (names().any(is_server_field) || has("method") && (has("uri") || has("path")));
@@ -115,6 +129,13 @@ impl Callsite {
             tells_status,
             signals: if silent { Box::default() } else { signals },
             names: names().collect(),
+            secrets: if names().any(is_secret_name) {
+                names().map(is_secret_name).collect()
+            } else {
+                Box::default()
+            },
+            told_by_middleware,
+            speaks: annotates || told_by_middleware,
             status_seen: AtomicBool::new(false),
             exporter: filter_is_exporter(metadata.target()),
         }
@@ -166,8 +187,8 @@ impl Role {
         let root = metadata.is_span()
             && !callsite.exporter
             && (marked || config.roots == Roots::All && allowed);
-        let recorded = allowed || callsite.annotates && !callsite.exporter;
-        Self { callsite, recorded, root }
+        let needed = callsite.annotates && !callsite.exporter || callsite.told_by_middleware;
+        Self { callsite, recorded: allowed || needed, root }
     }
 
     /// Whether what is recorded is recorded while spans are not collected, too.
@@ -175,7 +196,9 @@ impl Role {
     #[inline(never)]
     pub(super) fn matters_without_spans(callsite: &Callsite) -> bool {
         // Errors fill the column `error`.
-        callsite.annotates || callsite.is_error && callsite.metadata.is_event()
+        callsite.annotates
+            || callsite.told_by_middleware
+            || callsite.is_error && callsite.metadata.is_event()
     }
 
     /// Whether anything would be missed if this callsite did not exist.

@@ -1,14 +1,30 @@
 //! Reaching the current activity from the application's code.
 
 use std::sync::Arc;
+#[cfg(feature = "tower")]
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "tower")]
+pub(crate) use super::bodies::{Captured, CapturedBody};
 use super::layer::current_root;
+#[cfg(feature = "tower")]
+use super::layer::{current_shared, root_of_span};
 use super::outcome::End;
 use super::patch::ActivityPatch;
 use super::root::{Op, Root};
+#[cfg(feature = "tower")]
+use super::shared::Shared;
 use super::thread::{Active, with_thread};
+#[cfg(feature = "tower")]
+use crate::config::{BodyCapture, HttpConfig};
 use crate::model::ActivityId;
+#[cfg(feature = "tower")]
+use crate::redact::Redactor;
+
+/// The target of the middleware's spans. Their fields are the request's, whatever span of another
+/// stands around them.
+pub(crate) const REQUEST_TARGET: &str = "tracing_activity::request";
 
 /// Patches that found no activity.
 static OUTSIDE: AtomicU64 = AtomicU64::new(0);
@@ -86,9 +102,83 @@ impl CurrentActivity {
     /// Ends the activity now, whatever still holds its span. Spans that begin later are counted
     /// and left out.
     pub fn finish(self) {
-        self.root.finish(self.root.shared().now(), End::Finished);
+        self.end(End::Finished);
+    }
+
+    fn end(&self, end: End) {
+        self.root.finish(self.root.shared().now(), end);
         // If this thread holds the buffer, it is sealed here and now.
         let key = Arc::as_ptr(&self.root) as usize;
         with_thread(|thread| thread.active(key).map(|_| ()));
+    }
+}
+
+/// The end of a request in its holder's hand: the middleware's, which sees the answer leave.
+#[cfg(feature = "tower")]
+#[derive(Debug)]
+pub(crate) struct InCharge(CurrentActivity);
+
+#[cfg(feature = "tower")]
+impl CurrentActivity {
+    /// What is to be captured of bodies and headers.
+    pub(crate) fn capture(&self) -> &BodyCapture {
+        &self.root.shared().http.capture
+    }
+
+    /// Adds what was captured.
+    pub(crate) fn captured(&self, captured: Captured) {
+        self.patch(|patch| patch.captured(captured));
+    }
+}
+
+#[cfg(feature = "tower")]
+impl InCharge {
+    /// Takes charge of the activity that `span` belongs to, unless there is none or another has
+    /// it: then the span is a part of that other's request.
+    pub(crate) fn of(span: &tracing::Span) -> Option<Self> {
+        let root = root_of_span(span)?;
+        root.take_charge().then(|| Self(CurrentActivity { root }))
+    }
+
+    pub(crate) fn activity(&self) -> &CurrentActivity {
+        &self.0
+    }
+
+    /// The answer is out, and its status said.
+    pub(crate) fn finished(self) {
+        self.0.end(End::Finished);
+    }
+
+    /// The client went away before it had the whole answer.
+    pub(crate) fn disconnected(self) {
+        self.0.end(End::Disconnected);
+    }
+
+    /// The service failed, by an error of class `kind`.
+    pub(crate) fn broken(self, kind: &'static str) {
+        self.0.end(End::Broken(kind));
+    }
+}
+
+/// The activity layer that listens to this thread, as far as it concerns a middleware.
+#[cfg(feature = "tower")]
+#[derive(Debug)]
+pub(crate) struct Listener(Option<Arc<Shared>>);
+
+#[cfg(feature = "tower")]
+impl Listener {
+    /// The layer of the current subscriber. Where it has none, the defaults hold.
+    pub(crate) fn current() -> Self {
+        Self(current_shared())
+    }
+
+    pub(crate) fn http(&self) -> &HttpConfig {
+        static DEFAULT: LazyLock<HttpConfig> = LazyLock::new(HttpConfig::default);
+        self.0.as_ref().map_or_else(|| &*DEFAULT, |shared| &shared.http)
+    }
+
+    pub(crate) fn redactor(&self) -> &Redactor {
+        static DEFAULT: LazyLock<Redactor> = LazyLock::new(Redactor::default);
+        self.0.as_ref().map_or_else(|| &*DEFAULT, |shared| &shared.redactor)
     }
 }

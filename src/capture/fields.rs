@@ -41,6 +41,11 @@ impl FieldRecord {
     pub(super) fn name(&self, callsite: &Callsite) -> &'static str {
         callsite.field_name(self.field.into())
     }
+
+    /// Whether its name announces a secret, given the callsite of its owner.
+    pub(super) fn is_secret(&self, callsite: &Callsite) -> bool {
+        callsite.is_secret(self.field.into())
+    }
 }
 
 /// Bytes of a formatted status, outcome or error that are looked at.
@@ -72,6 +77,11 @@ pub(super) struct Fields {
 impl Fields {
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &FieldRecord> {
         self.records.iter()
+    }
+
+    /// All texts, one behind the other.
+    pub(super) fn texts(&self) -> &str {
+        &self.text
     }
 
     /// Heap memory held.

@@ -187,6 +187,24 @@ pub(super) fn current_root() -> Option<Arc<Root>> {
     })
 }
 
+/// The activity that `span` belongs to.
+#[cfg(feature = "tower")]
+pub(super) fn root_of_span(span: &tracing::Span) -> Option<Arc<Root>> {
+    let root = span.with_subscriber(|(id, dispatch)| {
+        let shared = dispatch.downcast_ref::<ActivityLayer>()?.shared.as_ref()?;
+        find_root(shared, &dispatch.downcast_ref::<Registry>()?.span(id)?)
+    });
+    root.flatten()
+}
+
+/// What the layer of the current subscriber shares, where it has one.
+#[cfg(feature = "tower")]
+pub(super) fn current_shared() -> Option<Arc<Shared>> {
+    tracing::dispatcher::get_default(|dispatch| {
+        dispatch.downcast_ref::<ActivityLayer>()?.shared.clone()
+    })
+}
+
 /// How a span or event is placed.
 enum Placed {
     /// It was dealt with.

@@ -2,7 +2,8 @@
 //!
 //! This runs on the worker's thread. Fields of the root span give the columns by OpenTelemetry's
 //! names, their deprecated aliases and what the frameworks use; `activity.*` fields of any span
-//! come next, what the application said through `with_activity` wins.
+//! come next, what the application said through `with_activity` wins. Secrets are taken out last,
+//! but for those in `data`, whose values are cleaned before they become text.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,14 +12,15 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::buffer::{Buffer, Sealed};
+use super::cleaning::{clean, clean_trace, is_suspect};
 use super::fields::{EVENT, FieldRecord};
 use super::fingerprint::{fingerprint, shape};
 use super::names::{Names, event_kind, is_annotated};
 use super::patch::ActivityPatch;
 use super::trace::trace;
-use super::url::{path_of, scrubbed};
 use crate::model::{Activity, Outcome};
 use crate::pipeline::Seed;
+use crate::redact::path_of;
 use crate::sampling::Decision;
 
 impl Seed for Buffer {
@@ -74,14 +76,22 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
     columns.fill(buffer, &mut activity);
     let annotated = annotations(buffer);
     let truncated = annotated.truncated | buffer.patch.truncated;
-    let too_long = apply(annotated, &buffer.patch, shared.limits.row_bytes, &mut activity);
-    activity.truncated = buffer.truncated | truncated | too_long;
+    let too_long = apply(annotated, buffer, &mut activity);
+    activity.truncated |= buffer.truncated | truncated | too_long;
     fill_error(buffer, verdict.error_kind, &mut activity);
     fallbacks(buffer, &mut activity);
+    let suspect = is_suspect(buffer);
+    if suspect {
+        clean(&shared.redactor, &mut activity);
+    }
     if let Decision::Keep { reason, weight } = decision {
         activity.kept_because = Some(reason);
         activity.sample_weight = weight;
-        activity.trace = Some(trace(buffer));
+        let mut trace = trace(buffer);
+        if suspect {
+            clean_trace(&shared.redactor, &mut trace);
+        }
+        activity.trace = Some(trace);
     }
     Some(activity)
 }
@@ -95,7 +105,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     /// Reads a field of the root span. Among aliases the conventional name wins, else the last.
     fn read(&mut self, buffer: &'a Buffer, record: &FieldRecord, activity: &mut Activity) {
-        if record.owner != 0 {
+        if !buffer.is_request(record.owner) {
             return;
         }
         let text = || text(buffer, record);
@@ -121,6 +131,8 @@ impl<'a> Columns<'a> {
             "user.id" => activity.user_id = text(),
             "enduser.id" => alias(&mut activity.user_id),
             "session.id" => activity.session_id = text(),
+            // A status is no class: the column `status` has it, and an error event may know more.
+            "error.type" if borrowed().bytes().all(|it| it.is_ascii_digit()) => {}
             "error.type" | "exception.type" => activity.error_kind = text(),
             "exception.message" => activity.error = text(),
             "otel.status_description" | "otel.status_message" | "error" => {
@@ -132,8 +144,8 @@ impl<'a> Columns<'a> {
 
     fn fill(&self, buffer: &'a Buffer, activity: &mut Activity) {
         self.names.method.clone_into(&mut activity.method);
-        activity.url = self.names.url();
-        activity.referer = scrubbed(&activity.referer);
+        activity.url = self.names.url(&buffer.shared.redactor);
+        activity.referer = buffer.shared.redactor.url(&activity.referer);
         activity.route = self.names.route(buffer).into_owned();
     }
 }
@@ -212,12 +224,8 @@ fn annotations(buffer: &Buffer) -> ActivityPatch {
 
 /// Writes the annotations and then the application's patch over the columns. Tells whether data
 /// had to be left out.
-fn apply(
-    mut annotated: ActivityPatch,
-    patch: &ActivityPatch,
-    max_data: usize,
-    activity: &mut Activity,
-) -> bool {
+fn apply(mut annotated: ActivityPatch, buffer: &Buffer, activity: &mut Activity) -> bool {
+    let patch = &buffer.patch;
     let unlimited = super::fields::FieldLimits {
         fields: usize::MAX,
         field_bytes: usize::MAX,
@@ -229,8 +237,19 @@ fn apply(
     if !annotated.touched {
         return false;
     }
-    let ActivityPatch { title, object, event, data, error, outcome, user, session, app, .. } =
-        annotated;
+    let ActivityPatch {
+        title,
+        object,
+        event,
+        data,
+        error,
+        outcome,
+        user,
+        session,
+        app,
+        captured,
+        ..
+    } = annotated;
     let set = |column: &mut String, value: Option<String>| {
         if let Some(value) = value {
             *column = value;
@@ -253,21 +272,25 @@ fn apply(
         activity.outcome = outcome;
     }
     activity.incomplete |= annotated.incomplete;
-    let (text, too_long) = json_object(&data, max_data);
+    let redactor = &buffer.shared.redactor;
+    let captured = captured.map(|captured| captured.fill(&buffer.shared, activity));
+    let data = data.into_iter().chain(captured.into_iter().flatten());
+    let data: Vec<_> = data.map(|(key, value)| redactor.entry(key, value)).collect();
+    let (text, too_long) = json_object(data, buffer.shared.limits.row_bytes);
     activity.data = text;
     too_long
 }
 
 /// A JSON object of these entries in their order, or empty text; entries beyond `max` bytes are
 /// left out, and whether any was.
-fn json_object(data: &[(String, Json)], max: usize) -> (String, bool) {
+fn json_object(data: Vec<(String, Json)>, max: usize) -> (String, bool) {
     if data.is_empty() {
         return (String::new(), false);
     }
     let mut text = String::from("{");
     let mut left_out = false;
     for (key, value) in data {
-        let entry = format!("{}:{value}", Json::from(key.as_str()));
+        let entry = format!("{}:{value}", Json::from(key));
         if text.len() + entry.len() + 2 > max {
             left_out = true;
             continue;
@@ -358,6 +381,15 @@ pub(super) fn span_errors(buffer: &Buffer) -> Vec<&'static str> {
             Some(error) if error.is_empty() => *error = "error",
             _ => {}
         }
+    }
+    let request = buffer.request as usize;
+    let failed = buffer.sealed.is_some_and(|it| it.verdict.outcome == Outcome::ServerFault);
+    if failed
+        && buffer.spans[request].callsite.told_by_middleware
+        && let Some(error) = errors.get_mut(request).filter(|error| error.is_empty())
+    {
+        // Frameworks log that a response failed; the middleware knows.
+        *error = "error";
     }
     errors
 }

@@ -24,8 +24,11 @@
 //!
 //! Absent on purpose: I/O, clocks other than `shared`'s, column names.
 
+#[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "the middleware fills it"))]
+mod bodies;
 mod buffer;
 mod callsite;
+mod cleaning;
 mod current;
 mod fields;
 mod fingerprint;
@@ -42,9 +45,10 @@ mod shared;
 mod sync;
 mod thread;
 mod trace;
-mod url;
 
 pub(crate) use current::outside;
+#[cfg(feature = "tower")]
+pub(crate) use current::{Captured, CapturedBody, InCharge, Listener, REQUEST_TARGET};
 pub use current::{CurrentActivity, with_activity};
 pub use layer::ActivityLayer;
 pub use patch::ActivityPatch;

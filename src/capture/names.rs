@@ -1,4 +1,5 @@
-//! Method, address, route and event kind of a request, from the fields of its root span.
+//! Method, address, route and event kind of a request, from the fields of its root span and of
+//! the middleware's.
 //!
 //! They are columns, and the sampling policy may have rules about them. So they are found in one
 //! place for both: by `mapping` on the worker's thread, and by [`decide`] when the request ends,
@@ -10,8 +11,8 @@ use std::time::Duration;
 use super::buffer::Buffer;
 use super::fields::FieldRecord;
 use super::mapping::text;
-use super::url::scrubbed;
-use crate::model::{Outcome, TraceId};
+use crate::model::{Outcome, TraceId, known_method};
+use crate::redact::Redactor;
 use crate::sampling::{Decision, Finished};
 
 /// What the root's fields say of its names, before it is known which of several are there.
@@ -34,8 +35,10 @@ impl<'a> Names<'a> {
             None => Cow::Owned(text(buffer, record)),
         };
         match name {
-            "http.request.method" => self.method = method(&text()),
-            "http.method" | "method" if self.method.is_empty() => self.method = method(&text()),
+            "http.request.method" => self.method = known_method(&text()),
+            "http.method" | "method" if self.method.is_empty() => {
+                self.method = known_method(&text());
+            }
             "http.route" => self.route = text(),
             "url.path" => self.url = Some(text()),
             "url.query" => self.query = Some(text()),
@@ -53,14 +56,18 @@ impl<'a> Names<'a> {
     }
 
     /// The address without its secrets; empty where there is none.
-    pub(super) fn url(&self) -> String {
+    pub(super) fn url(&self, redactor: &Redactor) -> String {
         let Some(url) = &self.url else { return String::new() };
         match self.query.as_deref() {
             Some(query) if !query.is_empty() && !url.contains('?') => {
-                scrubbed(&[url, "?", query.trim_start_matches('?')].concat())
+                redactor.url(&[url, "?", query.trim_start_matches('?')].concat())
             }
-            _ => scrubbed(url),
+            _ => redactor.url(url),
         }
+    }
+
+    fn has_url(&self, buffer: &Buffer) -> bool {
+        !self.url(&buffer.shared.redactor).is_empty()
     }
 
     /// The route; of what is no HTTP request the name of its span.
@@ -74,7 +81,7 @@ impl<'a> Names<'a> {
                 return route;
             }
         }
-        let is_http = !self.method.is_empty() || !self.url().is_empty();
+        let is_http = !self.method.is_empty() || self.has_url(buffer);
         Cow::Borrowed(if is_http { "" } else { buffer.spans[0].callsite.metadata.name() })
     }
 }
@@ -85,14 +92,6 @@ fn joined<'s>(parts: &'s [Option<Cow<'_, str>>; 2], between: &str) -> Cow<'s, st
         [Some(a), Some(b)] => Cow::Owned([a, between, b].concat()),
         [one, other] => Cow::Borrowed(one.or(other).unwrap_or_default()),
     }
-}
-
-/// A known HTTP method in upper case, else `_OTHER`, as OpenTelemetry asks: a column of few
-/// values must not be at a client's mercy.
-fn method(text: &str) -> &'static str {
-    const KNOWN: [&str; 10] =
-        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
-    KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(text)).unwrap_or("_OTHER")
 }
 
 /// The event kind of a request that nobody annotated, in parts.
@@ -162,7 +161,7 @@ fn decide_by_names(
         if sampler.tail().reads_ekind() { said_event_kind(buffer) } else { Some(Cow::default()) };
     let mut names = Names::default();
     if said.is_none() || sampler.tail().reads_route() {
-        for record in buffer.fields.iter().filter(|record| record.owner == 0) {
+        for record in buffer.fields.iter().filter(|record| buffer.is_request(record.owner)) {
             names.read(buffer, record, buffer.name_of(record));
         }
     }

@@ -48,10 +48,23 @@ pub(super) struct Signals {
 pub(super) enum End {
     /// Its span closed.
     Closed,
-    /// The application said that it is finished.
+    /// The application or the middleware said that it is finished.
     Finished,
+    #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware says it"))]
+    /// The client went away before it had the whole answer.
+    Disconnected,
+    #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware says it"))]
+    /// The service failed, by an error of this class, in the midst of answering.
+    Broken(&'static str),
     /// It was given up: too old, or the process ends.
     Abandoned,
+}
+
+impl End {
+    /// Whether someone said it: what begins later is not the request's.
+    pub(super) fn is_explicit(self) -> bool {
+        !matches!(self, Self::Closed | Self::Abandoned)
+    }
 }
 
 /// The judgement.
@@ -141,6 +154,15 @@ impl Signals {
             (Some(Outcome::Success) | None, Some(outcome)) => Some(outcome),
             (by_status, _) => by_status,
         };
+        match end {
+            End::Broken(kind) if told != Some(Outcome::ServerFault) => {
+                return of(Outcome::ServerFault, kind);
+            }
+            End::Disconnected if !self.failed_by_itself() && self.status < 500 => {
+                return of(Outcome::ClientFault, "client_disconnected");
+            }
+            _ => {}
+        }
         if let Some(outcome) = told {
             root.status_seen.store(true, Ordering::Relaxed);
             return match outcome {
@@ -159,7 +181,7 @@ impl Signals {
         if end == End::Abandoned {
             return Verdict { incomplete: true, ..of(Outcome::ServerFault, "abandoned") };
         }
-        if !answers_with_status(root) || end == End::Finished {
+        if !answers_with_status(root) || end.is_explicit() {
             return of(if self.error_event { Outcome::ServerFault } else { Outcome::Success }, "");
         }
         if root.status_seen.load(Ordering::Relaxed) {
@@ -168,6 +190,14 @@ impl Signals {
         }
         let outcome = if self.error_event { Outcome::ServerFault } else { Outcome::Success };
         Verdict { incomplete: true, ..of(outcome, "no_status") }
+    }
+}
+
+impl Signals {
+    /// Whether the service failed, whatever became of the client.
+    fn failed_by_itself(&self) -> bool {
+        let by_grpc = self.grpc.is_some_and(|code| grpc_outcome(code) == Outcome::ServerFault);
+        self.panicked || self.failed || self.otel_error || by_grpc
     }
 }
 

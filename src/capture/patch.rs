@@ -5,6 +5,7 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use super::bodies::Captured;
 use super::fields::FieldLimits;
 use crate::model::Outcome;
 
@@ -32,6 +33,8 @@ pub struct ActivityPatch {
     pub(super) user: Option<String>,
     pub(super) session: Option<String>,
     pub(super) app: Option<(String, String)>,
+    /// Bodies and headers, where their capture is switched on.
+    pub(super) captured: Option<Box<Captured>>,
     pub(super) truncated: bool,
     pub(super) incomplete: bool,
     /// Bytes of data merged into it.
@@ -112,6 +115,12 @@ impl ActivityPatch {
         self
     }
 
+    #[cfg(feature = "tower")]
+    pub(super) fn captured(mut self, captured: Captured) -> Self {
+        self.captured = Some(Box::new(captured));
+        self
+    }
+
     pub(super) fn merge(&mut self, mut newer: Self, limits: &FieldLimits) {
         newer.limit(limits);
         self.touched = true;
@@ -123,6 +132,10 @@ impl ActivityPatch {
         take(&mut self.user, newer.user);
         take(&mut self.session, newer.session);
         take(&mut self.app, newer.app);
+        match (&mut self.captured, newer.captured) {
+            (Some(old), Some(new)) => old.merge(*new),
+            (old, new) => take(old, new),
+        }
         self.truncated |= newer.truncated;
         self.incomplete |= newer.incomplete;
         for (key, value) in newer.data {
@@ -183,6 +196,7 @@ impl ActivityPatch {
         texts.into_iter().flatten().map(String::len).sum::<usize>()
             + pairs.into_iter().flatten().map(|(a, b)| a.len() + b.len()).sum::<usize>()
             + data.sum::<usize>()
+            + self.captured.as_ref().map_or(0, |captured| captured.bytes())
     }
 }
 

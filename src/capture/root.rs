@@ -90,6 +90,8 @@ struct Home {
     /// When and how the request ended, where a thread still holds the buffer.
     end: Option<(u64, End)>,
     sealed: bool,
+    /// A middleware will say when the request ends.
+    in_charge: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +111,7 @@ impl Root {
             overflowed: false,
             end: None,
             sealed: true,
+            in_charge: false,
         };
         Self {
             shared,
@@ -129,6 +132,7 @@ impl Root {
         (home.op_bytes, home.overflowed) = (0, false);
         home.end = None;
         home.sealed = false;
+        home.in_charge = false;
         self.pending.store(false, Ordering::Release);
     }
 
@@ -259,6 +263,13 @@ impl Root {
         });
     }
 
+    /// Whether nobody has taken charge of this request's end before.
+    #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware does"))]
+    pub(super) fn take_charge(&self) -> bool {
+        let mut home = self.home();
+        !home.sealed && !std::mem::replace(&mut home.in_charge, true)
+    }
+
     /// The request is over.
     pub(super) fn finish(&self, now: u64, end: End) {
         self.end(end, |_, _| now);
@@ -311,7 +322,7 @@ impl Root {
         }
         let (start, finished) = (root.start, root.end);
         let duration = shared.nanos(start, finished);
-        if end == End::Finished {
+        if end.is_explicit() {
             // What began after the end was said belongs to nobody's request.
             while buffer.spans.last().is_some_and(|span| span.start > finished) {
                 buffer.spans.pop();
@@ -409,20 +420,20 @@ impl Buffer {
         let limits = self.shared.limits;
         match op {
             Op::Begin { id, callsite, ancestors, time, fields, signals } => {
-                self.signals.merge_said(&signals);
                 let parent = self.nearest(&ancestors);
-                if let Some(index) = self.begin_span(id, callsite, parent, time) {
+                let index = self.begin_span(id, callsite, parent, time);
+                if let Some(index) = index {
+                    self.note_request(index, callsite);
+                }
+                self.merge_signals(index, &signals);
+                if let Some(index) = index {
                     self.fields.append(&fields, index, &limits);
                 }
             }
             Op::Record { id, fields, signals } => {
                 let Some(index) = self.find(id) else { return };
                 self.fields.append(&fields, index, &limits);
-                if index == 0 {
-                    self.signals.merge(&signals);
-                } else {
-                    self.signals.merge_said(&signals);
-                }
+                self.merge_signals(Some(index), &signals);
             }
             Op::Event { callsite, recorded, ancestors, time, fields, signals } => {
                 let span = self.nearest(&ancestors);
@@ -440,6 +451,15 @@ impl Buffer {
                 }
             }
             Op::Patch(patch) => self.patch.merge(*patch, &limits),
+        }
+    }
+
+    /// Takes over the signals of a span: all of those that tell of the request itself.
+    fn merge_signals(&mut self, index: Option<u32>, signals: &Signals) {
+        if index.is_some_and(|index| self.is_request(index)) {
+            self.signals.merge(signals);
+        } else {
+            self.signals.merge_said(signals);
         }
     }
 

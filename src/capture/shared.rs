@@ -13,9 +13,10 @@ use super::callsite::{Callsite, Role};
 use super::fields::FieldLimits;
 use super::mode::Mode;
 use super::root::Root;
-use crate::config::{CaptureConfig, Config, SamplingPolicy};
+use crate::config::{CaptureConfig, Config, HttpConfig, SamplingPolicy};
 use crate::model::{Activity, ActivityId, Timestamp};
 use crate::pipeline::{Counters, DropReason, Queue};
+use crate::redact::Redactor;
 use crate::shape::Shape;
 
 /// Decides whether an activity is delivered.
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(super) layer: u32,
     pub(super) config: CaptureConfig,
     pub(super) limits: FieldLimits,
+    pub(super) http: HttpConfig,
+    pub(super) redactor: Redactor,
     pub(super) mode: Mode,
     pub(super) filter: Option<ActivityFilter>,
     pub(super) on_shape: Option<ShapeObserver>,
@@ -94,6 +97,8 @@ impl Shared {
                 row_bytes: config.capture.max_row_bytes,
             },
             config: config.capture.clone(),
+            http: config.http.clone(),
+            redactor: Redactor::new(&config.redact),
             mode: Mode::new(config.sample.clone()),
             filter,
             on_shape,

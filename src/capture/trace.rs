@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::buffer::Buffer;
 use super::fields::{EVENT, FieldRecord};
 use super::mapping::{ip, span_errors, text};
-use super::url::scrubbed;
 use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
+use crate::redact::{CARD, SECRET};
 
 /// The trace that a buffer records.
 pub(super) fn trace(buffer: &Buffer) -> Trace {
@@ -63,18 +63,35 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
     Trace { spans, events }
 }
 
-/// The value of an attribute, without the secrets of an address.
+/// The value of an attribute, without the secrets of an address, or of one that its name calls a
+/// secret.
 fn value(buffer: &Buffer, record: &FieldRecord, name: &str) -> Value {
+    let redactor = &buffer.shared.redactor;
+    if redactor.hides_by_name() && buffer.is_secret(record) {
+        return Value::Str(SECRET.to_owned());
+    }
     match buffer.fields.text_of(record) {
         _ if is_ip(name) => {
             // As in the column: the network, not the host.
             let network = ip(&text(buffer, record)).map(|it| it.to_canonical().to_string());
             Value::Str(network.unwrap_or_default())
         }
-        Some(text) if name == "url.query" => Value::Str(scrubbed(&format!("?{text}"))),
-        Some(text) if is_address(name) => Value::Str(scrubbed(text)),
-        _ => buffer.fields.value(record),
+        Some(text) if name == "url.query" => {
+            Value::Str(redactor.query(text.trim_start_matches('?')).to_string())
+        }
+        Some(text) if is_address(name) => Value::Str(redactor.url(text)),
+        _ => match buffer.fields.value(record) {
+            Value::U64(number) if redactor.hides_number(number) => card(),
+            Value::I64(number) if redactor.hides_number(u64::try_from(number).unwrap_or(0)) => {
+                card()
+            }
+            value => value,
+        },
     }
+}
+
+fn card() -> Value {
+    Value::Str(CARD.to_owned())
 }
 
 /// Whole microseconds between two times.

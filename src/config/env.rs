@@ -12,8 +12,12 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use super::bodies::parse_pointers;
 use super::units::{ByteSize, parse_duration};
-use super::{CaptureConfig, Config, Database, PipelineConfig, Roots, Secret};
+use super::{
+    BodyCapture, CaptureConfig, Config, Database, HttpConfig, PipelineConfig, RedactConfig, Roots,
+    Secret,
+};
 use crate::model::Timestamp;
 
 /// One variable.
@@ -49,6 +53,16 @@ variables! {
     ACTIVITY_SAMPLE: "`all`, `off`, or rules such as `errors,slow>500ms,rate=0.01,ekind:checkout=1`: [the language](docs/sampling.md)", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here.";
     ACTIVITY_ROOTS: "`request`, `all`", "`request`", "Which parentless spans begin an activity: requests, or all.";
     ACTIVITY_FILTER: "directives such as `info,my_crate=debug`", "`info`", "Which child spans and events are recorded. A request's root is recognised whatever its level.";
+    ACTIVITY_TRUSTED_PROXIES: "`private`, addresses and networks such as `10.0.0.0/8`, comma-separated", "none", "Peers whose `Forwarded` and `X-Forwarded-For` tell the client's address.";
+    ACTIVITY_TRACEPARENT: "`never`, `trusted`, `always`", "`trusted`", "Whose `traceparent` names the trace: nobody's, that of trusted proxies, everybody's.";
+    ACTIVITY_QUERY_KEEP: "names such as `page,sort`", "none", "Query parameters whose values are kept in addresses; all others become `?`.";
+    ACTIVITY_REDACT: "`off`, or some of `secrets`, `cards`, `emails`, comma-separated", "`secrets,cards`", "What is taken out of every text of a row: credentials, numbers of payment cards, mail addresses.";
+    ACTIVITY_REDACT_PATTERN: "a regular expression", "none", "What else is taken out of every text of a row.";
+    ACTIVITY_REDACT_JSON: "JSON pointers such as `/user/name,/items/*/price`", "none", "Places in captured JSON bodies whose values are hidden.";
+    ACTIVITY_CAPTURE_RESPONSE: "content types such as `application/json,text/*`", "none", "Answers whose bodies are kept: column `response`.";
+    ACTIVITY_CAPTURE_REQUEST: "content types such as `application/json,text/*`", "none", "Requests whose bodies are kept, by `RequestBodyLayer`: key `http.request.body` of `data`.";
+    ACTIVITY_CAPTURE_BYTES: "size, at most `1MiB`", "`8KiB`", "Bytes kept of a body; the rest is cut.";
+    ACTIVITY_CAPTURE_HEADERS: "names such as `x-request-id,accept-language`", "none", "Headers that are kept in `data`. Those that carry credentials cannot be.";
     OTEL_SERVICE_NAME: "text", "the executable's name", "Name of this service: column `service`.";
     ACTIVITY_HOST: "text", "the system's host name", "Column `host`.";
     ACTIVITY_SITE_VERSION: "RFC 3339 time, or seconds since 1970", "the same variable at build time, else when the executable was built", "When this deploy was built: column `site_version`.";
@@ -149,6 +163,8 @@ impl Config {
             site_revision: read.text("ACTIVITY_SITE_REVISION")?.unwrap_or_default(),
             sample: sampled.unwrap_or(default.sample),
             capture: read.capture(default.capture)?,
+            http: read.http(default.http)?,
+            redact: read.redact(default.redact)?,
             pipeline: read.pipeline(&default.pipeline)?,
         })
     }
@@ -331,6 +347,48 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
         })
     }
 
+    fn http(&self, default: HttpConfig) -> Result<HttpConfig, ConfigError> {
+        Ok(HttpConfig {
+            trusted_proxies: self
+                .parsed("ACTIVITY_TRUSTED_PROXIES", FromStr::from_str)?
+                .unwrap_or(default.trusted_proxies),
+            traceparent: self
+                .parsed("ACTIVITY_TRACEPARENT", FromStr::from_str)?
+                .unwrap_or(default.traceparent),
+            capture: self.bodies(default.capture)?,
+        })
+    }
+
+    fn bodies(&self, default: BodyCapture) -> Result<BodyCapture, ConfigError> {
+        Ok(BodyCapture {
+            response: self
+                .parsed("ACTIVITY_CAPTURE_RESPONSE", FromStr::from_str)?
+                .unwrap_or(default.response),
+            request: self
+                .parsed("ACTIVITY_CAPTURE_REQUEST", FromStr::from_str)?
+                .unwrap_or(default.request),
+            max_bytes: self
+                .size("ACTIVITY_CAPTURE_BYTES", 0..=1 << 20)?
+                .unwrap_or(default.max_bytes),
+            headers: self
+                .parsed("ACTIVITY_CAPTURE_HEADERS", FromStr::from_str)?
+                .unwrap_or(default.headers),
+            hide: self.parsed("ACTIVITY_REDACT_JSON", parse_pointers)?.unwrap_or(default.hide),
+        })
+    }
+
+    fn redact(&self, default: RedactConfig) -> Result<RedactConfig, ConfigError> {
+        let keep_query = self.parsed("ACTIVITY_QUERY_KEEP", parse_names)?;
+        let kinds = self.parsed("ACTIVITY_REDACT", |text| default.clone().with_kinds(text))?;
+        let pattern = self.parsed("ACTIVITY_REDACT_PATTERN", FromStr::from_str)?;
+        let kinds = kinds.unwrap_or(default);
+        Ok(RedactConfig {
+            keep_query: keep_query.unwrap_or(kinds.keep_query),
+            pattern: pattern.or(kinds.pattern),
+            ..kinds
+        })
+    }
+
     fn pipeline(&self, default: &PipelineConfig) -> Result<PipelineConfig, ConfigError> {
         Ok(PipelineConfig {
             queue_rows: self
@@ -381,6 +439,17 @@ fn parse_site_version(text: &str) -> Result<Timestamp, &'static str> {
     let stamp = Timestamp::from(time);
     let range = 0..=i64::from(u32::MAX) * 1_000_000;
     range.contains(&stamp.as_micros()).then_some(stamp).ok_or(SITE_VERSION)
+}
+
+/// Names of query parameters, comma-separated.
+fn parse_names(text: &str) -> Result<Vec<String>, String> {
+    let name = |name: &str| {
+        let is_name = !name.is_empty() && !name.contains(['&', '=', '?', '#', ' ', '<', '>']);
+        is_name.then(|| name.to_owned()).ok_or_else(|| {
+            format!("{name:?}: expected names of query parameters such as page,sort")
+        })
+    };
+    text.split(',').map(|word| name(word.trim())).collect()
 }
 
 const SITE_VERSION: &str = "an RFC 3339 time such as 2026-11-21T18:30:00Z, or seconds since 1970";
@@ -452,11 +521,15 @@ mod tests {
             if var.accepts == "text" {
                 continue;
             }
-            let error = with(&[(var.name, "no such <value>")]).unwrap_err();
+            // Not even a regular expression.
+            let error = with(&[(var.name, "no such <value> (")]).unwrap_err();
             assert_eq!(error.name(), var.name);
             let message = error.to_string();
             assert!(message.starts_with(var.name) && message.contains("expected "), "{message}");
-            assert!(var.name == "ACTIVITY_DB" || message.contains("no such <value>"), "{message}");
+            assert!(
+                var.name == "ACTIVITY_DB" || message.contains("no such <value> ("),
+                "{message}"
+            );
         }
     }
 

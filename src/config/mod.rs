@@ -11,18 +11,24 @@
 //!
 //! Absent on purpose: any decision. What a setting *does* stands in the room that uses it.
 
+mod bodies;
 mod database;
 pub mod env;
 mod filter;
+mod http;
+mod redact;
 mod sample;
 mod units;
 
 use std::time::Duration;
 
+pub use bodies::{BodyCapture, HeaderNames, JsonPointer, MediaTypes};
 pub use database::{ClickHouse, Database, Secret};
 pub use env::{ConfigError, EnvVar};
 pub use filter::SpanFilter;
 pub(crate) use filter::is_exporter as filter_is_exporter;
+pub use http::{HttpConfig, Networks, TraceparentTrust};
+pub use redact::{RedactConfig, RedactPattern};
 pub use sample::{Faults, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn};
 pub use units::{ByteSize, parse_duration};
 
@@ -47,6 +53,10 @@ pub struct Config {
     pub sample: SamplingPolicy,
     /// What is captured.
     pub capture: CaptureConfig,
+    /// What the middleware reads of requests.
+    pub http: HttpConfig,
+    /// What is taken out before a row leaves the request.
+    pub redact: RedactConfig,
     /// How activities travel to the sink.
     pub pipeline: PipelineConfig,
 }
@@ -149,6 +159,8 @@ impl Default for Config {
             site_revision: String::new(),
             sample: SamplingPolicy::default(),
             capture: CaptureConfig::default(),
+            http: HttpConfig::default(),
+            redact: RedactConfig::default(),
             pipeline: PipelineConfig::default(),
         }
     }

@@ -16,8 +16,10 @@
 
 mod activity;
 mod ids;
+mod method;
 mod trace;
 
 pub use activity::{Activity, KeepReason, Outcome, ParseOutcomeError, Timestamp};
 pub use ids::{ActivityId, ParseIdError, SpanId, TraceHash, TraceId};
+pub(crate) use method::known_method;
 pub use trace::{EventRecord, Level, SpanRecord, Trace, Value};

@@ -14,6 +14,7 @@ mod overload;
 mod paths;
 mod pitfalls;
 mod policy;
+mod redaction;
 mod sampling;
 mod shape;
 mod switching;

@@ -1,8 +1,10 @@
 //! Addresses without their secrets.
 
-/// The address with every value of its query replaced by `?`, and without scheme, user, password
-/// and fragment.
-pub(super) fn scrubbed(url: &str) -> String {
+use std::fmt::{self, Write as _};
+
+/// The address with every value of its query replaced by `?`, except of the parameters to `keep`,
+/// and without scheme, user, password and fragment.
+pub(super) fn scrubbed(url: &str, keep: &[String]) -> String {
     let without_scheme = after_scheme(url);
     let is_absolute = without_scheme.len() < url.len();
     let (main, query) = match without_scheme.split_once(['?', '#']) {
@@ -19,21 +21,37 @@ pub(super) fn scrubbed(url: &str) -> String {
     } else {
         main.to_owned()
     };
-    let mut separator = '?';
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        out.push(separator);
-        separator = '&';
-        match pair.split_once('=') {
-            // What ends in `=` may be a token in base64.
-            Some((key, value)) if !value.trim_matches('=').is_empty() => {
-                out.push_str(key);
-                out.push_str("=?");
-            }
-            // A lone word may be a token as well as a key.
-            _ => out.push('?'),
-        }
+    if query.bytes().any(|byte| byte != b'&') {
+        // Writing to a `String` does not fail.
+        let _ = write!(out, "?{}", Query { text: query, keep });
     }
     out
+}
+
+/// A query whose values print as `?`.
+pub(super) struct Query<'a> {
+    pub(super) text: &'a str,
+    pub(super) keep: &'a [String],
+}
+
+impl fmt::Display for Query<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for pair in self.text.split('&').filter(|pair| !pair.is_empty()) {
+            f.write_str(separator)?;
+            separator = "&";
+            match pair.split_once('=') {
+                Some((key, _)) if self.keep.iter().any(|kept| kept == key) => f.write_str(pair)?,
+                // What ends in `=` may be a token in base64.
+                Some((key, value)) if !value.trim_matches('=').is_empty() => {
+                    write!(f, "{key}=?")?;
+                }
+                // A lone word may be a token as well as a key.
+                _ => f.write_str("?")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What stands behind `scheme://` or `//`, else the whole. A `://` further on belongs to a query.
@@ -48,7 +66,7 @@ fn after_scheme(url: &str) -> &str {
 }
 
 /// The path of a scrubbed address.
-pub(super) fn path_of(url: &str) -> &str {
+pub(crate) fn path_of(url: &str) -> &str {
     let path = url.split('?').next().unwrap_or_default();
     match path.find('/') {
         Some(at) => &path[at..],
@@ -68,6 +86,7 @@ mod tests {
             ("/a#s3cret?x", "/a"),
             ("/a?x=1#s3cret", "/a?x=?"),
             ("/a?", "/a"),
+            ("/a?&", "/a"),
             ("/", "/"),
             ("", ""),
             ("https://ana:s3cret@example.org:8443/p?q=s3cret", "example.org:8443/p?q=?"),
@@ -77,7 +96,21 @@ mod tests {
             ("/x?key=&a=1", "/x??&a=?"),
             ("//ana:s3cret@example.org/x", "example.org/x"),
         ] {
-            assert_eq!(scrubbed(url), expected);
+            assert_eq!(scrubbed(url, &[]), expected);
+        }
+    }
+
+    #[test]
+    fn values_that_are_listed_stay_and_no_others() {
+        let keep = ["page".to_owned(), "sort".to_owned()];
+        for (url, expected) in [
+            ("/a?page=2&token=s3cret&sort=price", "/a?page=2&token=?&sort=price"),
+            ("/a?xpage=s3cret&Page=s3cret", "/a?xpage=?&Page=?"),
+            ("/a?page=&x=1", "/a?page=&x=?"),
+            ("/a?page", "/a??"),
+        ] {
+            assert_eq!(scrubbed(url, &keep), expected);
+            assert_eq!(scrubbed(&scrubbed(url, &keep), &keep), expected, "once is enough");
         }
     }
 

@@ -1,0 +1,51 @@
+//! The last look at a row before it leaves: no text of it holds a secret.
+//!
+//! Most rows hold none, which one look at the buffer's texts tells, since nearly every text of the
+//! row is in it. Only the other rows are searched text by text.
+
+use super::buffer::Buffer;
+use super::patch::ActivityPatch;
+use crate::model::{Activity, Trace, Value};
+use crate::redact::Redactor;
+
+/// Whether a text of this request may hold a secret.
+pub(super) fn is_suspect(buffer: &Buffer) -> bool {
+    let redactor = &buffer.shared.redactor;
+    redactor.may_change(buffer.fields.texts())
+        || buffer.panic_message.as_ref().is_some_and(|message| redactor.may_change(message))
+        || buffer.patch.touched && is_patch_suspect(redactor, &buffer.patch)
+}
+
+fn is_patch_suspect(redactor: &Redactor, patch: &ActivityPatch) -> bool {
+    let texts = [&patch.title, &patch.event, &patch.user, &patch.session];
+    let pairs = [&patch.object, &patch.error, &patch.app];
+    let pairs = pairs.into_iter().flatten().flat_map(|(a, b)| [a, b]);
+    texts.into_iter().flatten().chain(pairs).any(|text| redactor.may_change(text))
+}
+
+/// Takes the secrets out of every text that the request or the application wrote.
+pub(super) fn clean(redactor: &Redactor, activity: &mut Activity) {
+    let Activity { url, referer, route, title, okind, oid, ekind, error, error_kind, .. } =
+        activity;
+    for text in [url, referer, route, title, okind, oid, ekind, error, error_kind] {
+        redactor.text(text);
+    }
+    let Activity { user_id, session_id, user_agent, app, app_version, .. } = activity;
+    for text in [user_id, session_id, user_agent, app, app_version] {
+        redactor.text(text);
+    }
+}
+
+/// Takes the secrets out of the values and messages of a trace.
+pub(super) fn clean_trace(redactor: &Redactor, trace: &mut Trace) {
+    let spans = trace.spans.iter_mut().flat_map(|span| &mut span.attributes);
+    let events = trace.events.iter_mut().flat_map(|event| {
+        redactor.text(&mut event.message);
+        &mut event.attributes
+    });
+    for (_, value) in spans.chain(events) {
+        if let Value::Str(text) = value {
+            redactor.text(text);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What is read of a request's head: whose word counts, and which values are harmless.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+use super::BodyCapture;
+
+/// How the middleware reads requests.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// Peers whose `Forwarded` and `X-Forwarded-For` are believed. Default: none.
+    /// `ACTIVITY_TRUSTED_PROXIES`.
+    pub trusted_proxies: Networks,
+    /// Whose `traceparent` is believed. Default: that of trusted proxies.
+    /// `ACTIVITY_TRACEPARENT`.
+    pub traceparent: TraceparentTrust,
+    /// What is kept of bodies and headers. Default: nothing.
+    pub capture: BodyCapture,
+}
+
+/// Whose `traceparent` becomes the trace of a request.
+///
+/// Who may name the trace may also choose one that the sampling keeps, or one of somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum TraceparentTrust {
+    /// Nobody's.
+    Never,
+    /// That of peers among the trusted proxies.
+    #[default]
+    Trusted,
+    /// Everybody's: where only services of one's own can reach this one.
+    Always,
+}
+
+impl FromStr for TraceparentTrust {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim() {
+            "never" => Ok(Self::Never),
+            "trusted" => Ok(Self::Trusted),
+            "always" => Ok(Self::Always),
+            _ => Err("never, trusted or always"),
+        }
+    }
+}
+
+/// A set of addresses: networks, single addresses, and the word `private`.
+///
+/// ```
+/// use tracing_activity::config::Networks;
+/// let proxies: Networks = "10.1.0.0/16, 2001:db8::/32, 192.0.2.7".parse().unwrap();
+/// assert!(proxies.contains("10.1.2.3".parse().unwrap()));
+/// assert!(!proxies.contains("192.0.2.8".parse().unwrap()));
+/// let error = "10.1.0.0/33".parse::<Networks>().unwrap_err();
+/// assert!(error.contains("10.1.0.0/33"), "{error}");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Networks(Vec<IpNet>);
+
+/// What `private` stands for: loopback, the private networks, link-local.
+const PRIVATE: [&str; 8] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+impl Networks {
+    /// Whether `address` is one of them. An IPv4 address mapped into IPv6 counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl FromStr for Networks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut networks = Vec::new();
+        for word in text.split(',').map(str::trim) {
+            if word == "private" {
+                networks.extend(PRIVATE.iter().filter_map(|it| it.parse::<IpNet>().ok()));
+                continue;
+            }
+            let network = word
+                .parse::<IpNet>()
+                .or_else(|_| word.parse::<IpAddr>().map(|it| IpNet::from(it.to_canonical())))
+                .map_err(|_| {
+                    format!("{word:?}: expected private, an address or a network such as 10.0.0.0/8, comma-separated")
+                })?;
+            networks.push(network);
+        }
+        Ok(Self(networks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_means_the_networks_that_no_client_of_the_internet_comes_from() {
+        let private: Networks = "private".parse().unwrap();
+        for inside in ["127.0.0.1", "10.9.8.7", "172.31.0.1", "192.168.1.1", "::1", "fd00::1"] {
+            assert!(private.contains(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in ["8.8.8.8", "172.32.0.1", "2001:db8::1", "11.0.0.1"] {
+            assert!(!private.contains(outside.parse().unwrap()), "{outside}");
+        }
+        assert!(private.contains("::ffff:10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_malformed_network_is_named() {
+        for text in ["10.0.0.0/33", "10.0.0", "private,", "proxy.example", "10.0.0.1, x"] {
+            let error = text.parse::<Networks>().unwrap_err();
+            assert!(error.contains("10.0.0.0/8, comma-separated"), "{error}");
+        }
+    }
+}

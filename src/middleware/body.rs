@@ -1,0 +1,94 @@
+//! [`ResponseBody`]: the answer on its way to the client.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf as _;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::exchange::Exchange;
+
+pin_project! {
+    /// The body of an answer of [`RequestSpan`](super::RequestSpan).
+    ///
+    /// Its end is the request's end. Dropping it before means that the client went away.
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: B,
+        exchange: Option<Exchange>,
+        // Bytes to come, where the body told their number: a server does not ask for the end of
+        // what it has in full.
+        remaining: Option<u64>,
+    }
+}
+
+impl<B: Body> ResponseBody<B> {
+    pub(super) fn new(inner: B, exchange: Option<Exchange>) -> Self {
+        let remaining = if exchange.is_some() { inner.size_hint().exact() } else { None };
+        Self { inner, exchange, remaining }
+    }
+}
+
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self { inner: B::default(), exchange: None, remaining: None }
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: fmt::Display,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let Some(exchange) = this.exchange else { return this.inner.poll_frame(cx) };
+        let frame = ready!(exchange.inside(|| this.inner.as_mut().poll_frame(cx)));
+        let is_over = match &frame {
+            None => true,
+            Some(Err(error)) => {
+                if let Some(exchange) = this.exchange.take() {
+                    exchange.failed("body_error", error);
+                }
+                return Poll::Ready(frame);
+            }
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    exchange.data(data);
+                    let passed = data.remaining() as u64;
+                    *this.remaining = this.remaining.map(|it| it.saturating_sub(passed));
+                }
+                let is_full = *this.remaining == Some(0) && !exchange.awaits_trailers();
+                // Nothing follows trailers, and nobody asks.
+                let trailers = frame.trailers_ref().inspect(|it| exchange.trailers(it));
+                is_full || trailers.is_some() || this.inner.is_end_stream()
+            }
+        };
+        if is_over && let Some(exchange) = this.exchange.take() {
+            exchange.complete();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

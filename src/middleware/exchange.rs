@@ -1,0 +1,258 @@
+//! [`Exchange`]: one request and its answer, from the head of the one to the end of the other.
+
+use std::fmt;
+
+use bytes::Buf;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::request::Parts;
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, response};
+use tracing::field::display;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span};
+
+use super::copy::{append, listed, wanted};
+use super::grpc::{self, Call};
+use super::identity::Who;
+use super::layer::Settings;
+use super::span::open_span;
+use crate::capture::{Captured, CapturedBody, InCharge};
+
+/// A request under way.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// Before the span: when that closes, nobody else may hold its activity.
+    charge: Option<InCharge>,
+    span: Span,
+    identity: Option<fn(&Extensions) -> Who<'_>>,
+    /// Its code tells the status, in the headers or in the trailers.
+    is_grpc: bool,
+    /// A gRPC code was told.
+    has_code: bool,
+    /// No body follows whatever the status.
+    is_head: bool,
+    /// No body follows a success.
+    is_connect: bool,
+    /// The answer has no end: the client leaves when it has heard enough.
+    is_endless: bool,
+    /// Inner code runs; when this is dropped meanwhile, it panicked.
+    running: bool,
+    ended: bool,
+    /// The copy of the answer's body, where one is wanted.
+    copy: Option<CapturedBody>,
+}
+
+impl Exchange {
+    /// Opens the span of a request, where anybody listens.
+    pub(super) fn open(settings: &Settings, parts: &Parts) -> Option<Self> {
+        if LevelFilter::current() < Level::INFO {
+            return None;
+        }
+        let call = Call::of(parts);
+        let span = open_span(settings, parts, call.as_ref());
+        if span.is_disabled() {
+            return None;
+        }
+        let exchange = Self {
+            charge: InCharge::of(&span),
+            span,
+            identity: settings.identity,
+            is_grpc: call.is_some(),
+            has_code: false,
+            is_head: parts.method == Method::HEAD,
+            is_connect: parts.method == Method::CONNECT,
+            is_endless: false,
+            running: false,
+            ended: false,
+            copy: None,
+        };
+        exchange.keep_headers(&parts.headers, |captured, headers| {
+            captured.request_headers = headers;
+        });
+        exchange.identify(&parts.extensions);
+        if let Some(opened) = &settings.opened {
+            opened(&exchange.span, parts);
+        }
+        Some(exchange)
+    }
+
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Runs code of the service inside of the span.
+    pub(super) fn inside<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        self.running = true;
+        let result = self.span.in_scope(f);
+        self.running = false;
+        result
+    }
+
+    /// Runs code of the service that enters the span itself.
+    pub(super) fn guarded<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        self.running = true;
+        let result = f();
+        self.running = false;
+        result
+    }
+
+    /// The head of the answer is there.
+    pub(super) fn answered(&mut self, parts: &response::Parts) {
+        self.identify(&parts.extensions);
+        self.keep_headers(&parts.headers, |captured, headers| {
+            captured.response_headers = headers;
+        });
+        self.copy = self.wanted(&parts.headers);
+        let content_type = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        self.is_endless = content_type.is_some_and(|it| it.starts_with(b"text/event-stream"));
+        if !self.is_grpc {
+            self.span.record("http.response.status_code", parts.status.as_u16());
+            if parts.status.is_server_error() {
+                self.span.record("otel.status_code", "ERROR");
+                self.span.record("error.type", parts.status.as_str());
+            }
+        } else if parts.status == StatusCode::OK {
+            self.trailers(&parts.headers);
+        } else {
+            self.code(grpc::code_of(parts.status));
+        }
+    }
+
+    /// The copy to be made of the answer's body.
+    fn wanted(&self, headers: &HeaderMap) -> Option<CapturedBody> {
+        let activity = self.charge.as_ref()?.activity();
+        let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        wanted(&activity.capture().response, content_type, headers.get(CONTENT_ENCODING))
+    }
+
+    fn keep_headers(
+        &self,
+        headers: &HeaderMap,
+        put: impl FnOnce(&mut Captured, Vec<(String, String)>),
+    ) {
+        let Some(charge) = &self.charge else { return };
+        let headers = listed(&charge.activity().capture().headers, headers);
+        if !headers.is_empty() {
+            let mut captured = Captured::default();
+            put(&mut captured, headers);
+            charge.activity().captured(captured);
+        }
+    }
+
+    /// A part of the answer passes.
+    pub(super) fn data(&mut self, data: &impl Buf) {
+        if let (Some(copy), Some(charge)) = (&mut self.copy, &self.charge) {
+            append(copy, data, charge.activity().capture().max_bytes);
+        }
+    }
+
+    /// Ends the exchange: hands over what was copied, and the charge of saying how it ended.
+    fn end(&mut self) -> Option<InCharge> {
+        self.ended = true;
+        let charge = self.charge.take()?;
+        if let Some(response) = self.copy.take() {
+            let response = Some(response);
+            charge.activity().captured(Captured { response, ..Captured::default() });
+        }
+        Some(charge)
+    }
+
+    /// Headers or trailers that may tell the gRPC code.
+    pub(super) fn trailers(&mut self, headers: &HeaderMap) {
+        if !self.is_grpc {
+            return;
+        }
+        let Some(code) = grpc::status(headers) else { return };
+        if code != 0
+            && let Some(message) = grpc::message(headers)
+        {
+            self.span.record("otel.status_description", &*message);
+        }
+        self.code(code);
+    }
+
+    fn code(&mut self, code: u16) {
+        self.has_code = true;
+        self.span.record("rpc.grpc.status_code", code);
+        if code == grpc::UNIMPLEMENTED {
+            // Nobody serves it: its name is the client's invention.
+            self.span.record("rpc.service", "_OTHER");
+            self.span.record("rpc.method", "_OTHER");
+        }
+        if grpc::is_server_fault(code) {
+            self.span.record("otel.status_code", "ERROR");
+        }
+    }
+
+    fn identify(&self, extensions: &Extensions) {
+        let Some(read) = self.identity else { return };
+        let who = read(extensions);
+        if let Some(user) = who.user {
+            self.span.record("user.id", &*user);
+        }
+        if let Some(session) = who.session {
+            self.span.record("session.id", &*session);
+        }
+    }
+
+    /// Whether the answer's body may end with more than its last byte.
+    pub(super) fn awaits_trailers(&self) -> bool {
+        self.is_grpc && !self.has_code
+    }
+
+    /// Whether no body follows this status: a server would not even ask for it. What a connection
+    /// becomes after an upgrade is no answer any more.
+    pub(super) fn ends_with_head(&self, status: StatusCode) -> bool {
+        self.is_head
+            || self.is_connect && status.is_success()
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
+    /// The answer is out.
+    pub(super) fn complete(mut self) {
+        if self.awaits_trailers() {
+            // By gRPC's rules a stream that ends without a code is UNKNOWN.
+            self.code(grpc::UNKNOWN);
+        }
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        if let Some(charge) = self.end() {
+            charge.finished();
+        }
+    }
+
+    /// The service gave an error instead of the answer or of its rest.
+    pub(super) fn failed(mut self, kind: &'static str, error: &dyn fmt::Display) {
+        self.span.record("exception.message", display(error));
+        self.broke(kind);
+    }
+
+    fn broke(&mut self, kind: &'static str) {
+        self.span.record("error.type", kind);
+        self.span.record("otel.status_code", "ERROR");
+        if let Some(charge) = self.end() {
+            charge.broken(kind);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if self.running || std::thread::panicking() {
+            return self.broke("panic");
+        }
+        if self.is_endless {
+            return self.finish();
+        }
+        self.span.record("error.type", "client_disconnected");
+        if let Some(charge) = self.end() {
+            charge.disconnected();
+        }
+    }
+}

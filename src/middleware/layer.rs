@@ -1,0 +1,180 @@
+//! [`RequestSpanLayer`] and its service.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::request::Parts;
+use http::{Extensions, Request, Response};
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::{Instrument as _, Span};
+
+use super::body::ResponseBody;
+use super::exchange::Exchange;
+use super::future::ResponseFuture;
+use super::identity::{Identity, Who, who};
+use crate::config::{Networks, TraceparentTrust};
+
+type Read<T> = Arc<dyn Fn(&Parts) -> Option<T> + Send + Sync>;
+type Opened = Arc<dyn Fn(&Span, &Parts) + Send + Sync>;
+
+/// What is set in code; the rest is the environment's.
+#[derive(Default)]
+pub(super) struct Settings {
+    pub(super) route: Option<Read<String>>,
+    pub(super) peer: Option<Read<IpAddr>>,
+    pub(super) identity: Option<fn(&Extensions) -> Who<'_>>,
+    pub(super) trusted_proxies: Option<Networks>,
+    pub(super) traceparent: Option<TraceparentTrust>,
+    pub(super) opened: Option<Opened>,
+}
+
+/// Makes every request of a tower service one activity.
+///
+/// Put it outside of all other layers: what answers for the service - a timeout, a panic catcher -
+/// is then part of the request. With axum, the feature `axum` reads route and peer, and the layer
+/// goes to [`Router::layer`](https://docs.rs/axum/0.8/axum/struct.Router.html#method.layer),
+/// where the route is known:
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::{Router, routing::get};
+/// use tracing_activity::middleware::RequestSpanLayer;
+///
+/// let app: Router = Router::new()
+///     .route("/users/{id}", get(|| async { "ana" }))
+///     .layer(RequestSpanLayer::new());
+/// # }
+/// ```
+///
+/// `ACTIVITY_TRUSTED_PROXIES` and `ACTIVITY_TRACEPARENT` hold unless they are set here.
+#[derive(Clone, Default)]
+#[must_use]
+pub struct RequestSpanLayer {
+    settings: Arc<Settings>,
+}
+
+impl fmt::Debug for RequestSpanLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestSpanLayer")
+            .field("trusted_proxies", &self.settings.trusted_proxies)
+            .field("traceparent", &self.settings.traceparent)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RequestSpanLayer {
+    /// A layer that reads what every framework tells.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        // A layer that was cloned before keeps what it had.
+        let settings = Arc::get_mut(&mut self.settings);
+        if let Some(settings) = settings {
+            change(settings);
+            return self;
+        }
+        let old = &self.settings;
+        let mut settings = Settings {
+            route: old.route.clone(),
+            peer: old.peer.clone(),
+            identity: old.identity,
+            trusted_proxies: old.trusted_proxies.clone(),
+            traceparent: old.traceparent,
+            opened: old.opened.clone(),
+        };
+        change(&mut settings);
+        Self { settings: Arc::new(settings) }
+    }
+
+    /// Reads the route's template, such as `/users/{id}`, where the framework leaves it in a place
+    /// of its own. `None` lets the next source try: axum's `MatchedPath`. Never give the raw path:
+    /// it would make a column of few values one of many.
+    pub fn route(self, read: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.route = Some(Arc::new(read)))
+    }
+
+    /// Reads the address of the peer: who connected, be it the client or a proxy. axum's
+    /// `ConnectInfo<SocketAddr>` is read without it.
+    pub fn peer(self, read: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.peer = Some(Arc::new(read)))
+    }
+
+    /// Fills `user_id` and `session_id` from the extension `T`: of the request where it is there
+    /// when this layer sees it, and of the response. For a `T` that a layer further inside puts
+    /// into the request, add an [`IdentityLayer`](super::IdentityLayer) behind that.
+    pub fn identity<T: Identity>(self) -> Self {
+        self.with(|settings| settings.identity = Some(who::<T>))
+    }
+
+    /// Peers whose `Forwarded` and `X-Forwarded-For` tell the client's address, instead of
+    /// `ACTIVITY_TRUSTED_PROXIES`.
+    pub fn trusted_proxies(self, networks: Networks) -> Self {
+        self.with(|settings| settings.trusted_proxies = Some(networks))
+    }
+
+    /// Whose `traceparent` names the trace, instead of `ACTIVITY_TRACEPARENT`.
+    pub fn traceparent(self, trust: TraceparentTrust) -> Self {
+        self.with(|settings| settings.traceparent = Some(trust))
+    }
+
+    /// Calls `opened` with each new span and the head of its request, before anything is recorded
+    /// below it. A bridge to another tracing system sets its remote parent here.
+    pub fn on_request(self, opened: impl Fn(&Span, &Parts) + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.opened = Some(Arc::new(opened)))
+    }
+}
+
+impl<S> Layer<S> for RequestSpanLayer {
+    type Service = RequestSpan<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RequestSpan { inner, settings: Arc::clone(&self.settings) }
+    }
+}
+
+/// A service whose requests are activities; made by [`RequestSpanLayer`].
+#[derive(Clone)]
+pub struct RequestSpan<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S: fmt::Debug> fmt::Debug for RequestSpan<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestSpan").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RequestSpan<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: fmt::Display,
+    ResBody: Body,
+    ResBody::Error: fmt::Display,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        let exchange = Exchange::open(&self.settings, &parts);
+        let request = Request::from_parts(parts, body);
+        let Some(mut exchange) = exchange else {
+            let inner = self.inner.call(request).instrument(Span::none());
+            return ResponseFuture::new(inner, None);
+        };
+        let future = exchange.inside(|| self.inner.call(request));
+        ResponseFuture::new(future.instrument(exchange.span().clone()), Some(exchange))
+    }
+}

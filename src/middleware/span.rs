@@ -1,0 +1,159 @@
+//! The span of a request, filled with what its head tells.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+#[cfg(feature = "axum")]
+use std::net::SocketAddr;
+
+use http::header::{REFERER, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, Version};
+use tracing::Span;
+use tracing::field::Empty;
+
+use super::client::client_address;
+use super::grpc::Call;
+use super::layer::Settings;
+use super::traceparent::trace_of;
+use crate::capture::{Listener, REQUEST_TARGET};
+use crate::config::TraceparentTrust;
+use crate::model::known_method;
+use crate::redact::Redactor;
+
+/// The span of a request, disabled where nobody wants it.
+pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&Call<'_>>) -> Span {
+    let listener = Listener::current();
+    let (peer, http) = (peer(settings, parts), listener.http());
+    let proxies = settings.trusted_proxies.as_ref().unwrap_or(&http.trusted_proxies);
+    let believes = match settings.traceparent.unwrap_or(http.traceparent) {
+        TraceparentTrust::Never => false,
+        TraceparentTrust::Trusted => peer.is_some_and(|peer| proxies.contains(peer)),
+        TraceparentTrust::Always => true,
+    };
+    let caller = Caller {
+        address: peer.map(|peer| client_address(peer, proxies, &parts.headers)),
+        trace: if believes { trace_of(&parts.headers) } else { None },
+        agent: header(&parts.headers, USER_AGENT),
+    };
+    match call {
+        Some(call) => rpc_span(call, &caller),
+        None => http_span(settings, parts, &caller, listener.redactor()),
+    }
+}
+
+/// What the head says of who calls.
+#[derive(Debug)]
+struct Caller<'a> {
+    address: Option<IpAddr>,
+    trace: Option<&'a str>,
+    agent: Option<&'a str>,
+}
+
+/// The span's name by OpenTelemetry: of few values.
+struct Name<'a> {
+    method: &'a str,
+    route: Option<&'a str>,
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.route {
+            Some(route) => write!(f, "{} {route}", self.method),
+            None => f.write_str(self.method),
+        }
+    }
+}
+
+fn http_span(settings: &Settings, parts: &Parts, caller: &Caller<'_>, redactor: &Redactor) -> Span {
+    let (method, route) = (known_method(parts.method.as_str()), route(settings, parts));
+    let name = Name { method, route: route.as_deref() };
+    let original = (method == "_OTHER").then(|| parts.method.as_str());
+    let referer = header(&parts.headers, REFERER).map(|url| redactor.url(url));
+    let query = parts.uri.query().filter(|query| !query.is_empty());
+    tracing::info_span!(
+        target: REQUEST_TARGET,
+        "HTTP request",
+        "otel.name" = display(name),
+        "otel.kind" = "server",
+        "http.request.method" = method,
+        "http.request.method_original" = original,
+        "http.route" = route.as_deref(),
+        "url.path" = parts.uri.path(),
+        "url.query" = query.map(|query| display(redactor.query(query))),
+        "url.scheme" = parts.uri.scheme_str(),
+        "network.protocol.version" = version(parts.version),
+        "user_agent.original" = caller.agent,
+        "http.request.header.referer" = referer,
+        "client.address" = caller.address.map(display),
+        "trace_id" = caller.trace,
+        "user.id" = Empty,
+        "session.id" = Empty,
+        "http.response.status_code" = Empty,
+        "error.type" = Empty,
+        "exception.message" = Empty,
+        "otel.status_code" = Empty,
+    )
+}
+
+fn rpc_span(call: &Call<'_>, caller: &Caller<'_>) -> Span {
+    tracing::info_span!(
+        target: REQUEST_TARGET,
+        "gRPC request",
+        "otel.name" = display(format_args!("{}/{}", call.service, call.method)),
+        "otel.kind" = "server",
+        "rpc.system" = "grpc",
+        "rpc.service" = call.service,
+        "rpc.method" = call.method,
+        "user_agent.original" = caller.agent,
+        "client.address" = caller.address.map(display),
+        "trace_id" = caller.trace,
+        "user.id" = Empty,
+        "session.id" = Empty,
+        "rpc.grpc.status_code" = Empty,
+        "error.type" = Empty,
+        "exception.message" = Empty,
+        "otel.status_code" = Empty,
+        "otel.status_description" = Empty,
+    )
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "0.9",
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_11 => "1.1",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "",
+    }
+}
+
+/// The route's template: what the application reads, else what axum matched.
+fn route<'a>(settings: &Settings, parts: &'a Parts) -> Option<Cow<'a, str>> {
+    if let Some(route) = settings.route.as_ref().and_then(|read| read(parts)) {
+        return Some(Cow::Owned(route));
+    }
+    #[cfg(feature = "axum")]
+    if let Some(matched) = parts.extensions.get::<axum::extract::MatchedPath>() {
+        return Some(Cow::Borrowed(matched.as_str()));
+    }
+    None
+}
+
+/// Who connected.
+fn peer(settings: &Settings, parts: &Parts) -> Option<IpAddr> {
+    if let Some(read) = &settings.peer {
+        return read(parts);
+    }
+    #[cfg(feature = "axum")]
+    if let Some(info) = parts.extensions.get::<axum::extract::ConnectInfo<SocketAddr>>() {
+        return Some(info.0.ip());
+    }
+    None
+}
+
+/// A header as text.
+fn header(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}

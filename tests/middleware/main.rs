@@ -1,0 +1,9 @@
+//! `RequestSpanLayer` on real axum and real hyper, over real sockets. Each test serves an
+//! application of its own, on a thread with a subscriber of its own.
+
+mod answers;
+mod caller;
+mod capture;
+mod many;
+mod rpc;
+mod server;
