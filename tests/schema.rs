@@ -9,7 +9,7 @@ use tracing_activity::model::{
     TraceHash, Value,
 };
 use tracing_activity::schema::{
-    HIST_QUANTILE, SHAPES_CAP, SchemaOptions, VERSION_TABLE, migrations,
+    HIST_QUANTILE, SHAPES_AT_ONCE, SHAPES_CAP, SchemaOptions, VERSION_TABLE, migrations,
 };
 use tracing_activity::sink::{Batch, Sink as _};
 
@@ -119,23 +119,30 @@ fn one_batch_sent_ten_times_counts_once_in_every_view() {
 fn an_explosion_of_shapes_fills_one_row_and_not_the_table() {
     let db = Db::new();
     let other = |service: &str| Activity { service: service.to_owned(), ..on_path(77) };
-    // One batch alone is more than the cap, too.
-    write(&db, (0..5).map(on_path).chain([other("billing")]).collect());
-    write(&db, (0..15_000).map(on_path).collect());
-    for batch in 0..2 {
-        write(&db, (0..2500).map(|n| on_path(15_000 + batch * 2500 + n)).collect());
-    }
-    let cap = u64::from(SHAPES_CAP);
-    let count = |what: &str| -> u64 {
+    let (cap, at_once) = (SHAPES_CAP, SHAPES_AT_ONCE);
+    let count = |what: &str| -> u32 {
         db.query(&format!("SELECT {what} FROM {{db}}.trace_shapes FINAL")).parse().unwrap()
     };
-    assert_eq!(count("countIf(service = 'shop')"), cap + 1);
-    assert_eq!(count("sumIf(requests, trace_hash = 'other')"), 20_000 - cap);
+    // What is known from before, and another service.
+    write(&db, (0..5).map(on_path).chain([other("billing")]).collect());
+    // 20,000 paths that nobody has seen, the first of them in one insert.
+    write(&db, (5..5005).map(on_path).collect());
+    assert_eq!(count("countIf(service = 'shop' AND trace_hash != 'other')"), 5 + at_once);
+    assert_eq!(count("sumIf(requests, trace_hash = 'other')"), 5000 - at_once);
+    let mut next = 5005;
+    while next < 20_005 {
+        let end = 20_005.min(next + at_once / 2);
+        write(&db, (next..end).map(on_path).collect());
+        next = end;
+    }
     assert_eq!(count("sum(requests)"), 5 + 1 + 20_000);
+    let kept = count("countIf(service = 'shop' AND trace_hash != 'other')");
+    assert!((cap..cap + at_once).contains(&kept), "{kept}");
+    assert_eq!(count("sumIf(requests, trace_hash = 'other')"), 20_005 - kept);
     // What is known stays known; what another service does is its own.
     write(&db, vec![on_path(3), on_path(999_999), other("billing"), other("mail")]);
-    assert_eq!(count(&format!("sumIf(requests, trace_hash = '{}')", hash(3))), 3);
-    assert_eq!(count("sumIf(requests, trace_hash = 'other')"), 20_000 - cap + 1);
+    assert_eq!(count(&format!("sumIf(requests, trace_hash = '{}')", hash(3))), 2);
+    assert_eq!(count("sumIf(requests, trace_hash = 'other')"), 20_005 - kept + 1);
     assert_eq!(count("sumIf(requests, service != 'shop' AND trace_hash != 'other')"), 3);
     // Paths that nobody has taken for long make room.
     db.query("ALTER TABLE {db}.trace_shapes UPDATE last_seen = now() - toIntervalDay(31) WHERE trace_hash != 'other' SETTINGS mutations_sync = 1");

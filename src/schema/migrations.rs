@@ -21,6 +21,10 @@ pub const LATEST_VERSION: u32 = FILES[FILES.len() - 1].0;
 /// is counted as `other`.
 pub const SHAPES_CAP: u32 = 10_000;
 
+/// New paths of one service that one insert may bring; more are counted as `other`. The table may
+/// so exceed the cap by this many.
+pub const SHAPES_AT_ONCE: u32 = 1000;
+
 /// What the SQL is filled in with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SchemaOptions {
@@ -137,6 +141,7 @@ impl SchemaOptions {
             "minutes_ttl" => ttl_clause(&Retained::Minutes.rules(self)),
             "shapes_ttl" => ttl_clause(&Retained::Shapes.rules(self)),
             "shapes_cap" => SHAPES_CAP.to_string(),
+            "shapes_at_once" => SHAPES_AT_ONCE.to_string(),
             _ => return None,
         })
     }
@@ -261,7 +266,7 @@ mod tests {
             assert_eq!(versions, (1..=LATEST_VERSION).collect::<Vec<_>>());
             for sql in all(&options) {
                 assert!(sql.contains(" IF NOT EXISTS "), "{sql}");
-                for name in ["database}.", "local}", "on_cluster}", "window}", "_ttl}", "_cap}"] {
+                for name in ["database}.", "local}", "on_cluster}", "window}", "_ttl}", "{shapes"] {
                     assert!(!sql.contains(name), "{name} in {sql}");
                 }
             }

@@ -20,7 +20,7 @@ mod row;
 mod wire;
 
 pub use migrations::{
-    HIST_QUANTILE, LATEST_VERSION, Migration, Retained, SHAPES_CAP, SchemaOptions, VERSION_TABLE,
-    migrations, retention_days_in, rollup_columns,
+    HIST_QUANTILE, LATEST_VERSION, Migration, Retained, SHAPES_AT_ONCE, SHAPES_CAP, SchemaOptions,
+    VERSION_TABLE, migrations, retention_days_in, rollup_columns,
 };
 pub use row::{Block, COLUMNS};

@@ -7,6 +7,7 @@ mod engine;
 mod env;
 mod schema;
 mod shapes;
+mod schema_bench;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Task {
     Shapes(shapes::Args),
     /// Build a program twice, differently, and compare the hashes of its code paths
     Builds,
+    /// Measure the tables beside those of the OpenTelemetry Collector's exporter
+    SchemaBench(schema_bench::Args),
     /// Write the table of environment variables into README.md
     Env(env::Args),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Schema(args) => schema::run(&args),
         Task::Shapes(args) => shapes::run(&args),
         Task::Builds => builds::run(),
+        Task::SchemaBench(args) => schema_bench::run(&args),
         Task::Env(args) => env::run(&args),
     };
     match done {

@@ -43,25 +43,25 @@ ORDER BY (service, trace_hash)
 SETTINGS {window}
 COMMENT 'The code paths that requests took';;
 
--- A mistake that makes a path of every request must not fill the table: with {shapes_cap} paths of
--- a service seen in the last 30 days, one that is not known goes to `other`. One level of SELECT,
--- because planning this is what an insert pays for it; the rows of `other` are added up by the
--- table.
+-- A mistake that makes a path of every request must not fill the table: what is not known goes to
+-- `other` where the service has {shapes_cap} paths seen in the last 30 days, and beyond the first
+-- {shapes_at_once} of one insert. One level of SELECT without scalar subqueries, because planning
+-- this is what an insert pays for it; the rows of `other` are added up by the table.
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.trace_shapes_mv{on_cluster} TO {database}.trace_shapes AS
 SELECT
     a.service AS service,
     if(
         ((a.service, toString(a.trace_hash)) IN (SELECT service, trace_hash FROM {database}.trace_shapes) AS known)
-        OR row_number() OVER (PARTITION BY a.service, known ORDER BY min(a.when), a.trace_hash) + (
-            SELECT maxMap(map(service, paths))
-            FROM
-            (
-                SELECT service, uniqExact(trace_hash) AS paths
+        OR (
+            row_number() OVER (PARTITION BY a.service, known ORDER BY min(a.when), a.trace_hash) <= {shapes_at_once}
+            AND a.service NOT IN (
+                SELECT service
                 FROM {database}.trace_shapes
                 WHERE last_seen > now() - toIntervalDay(30)
                 GROUP BY service
+                HAVING uniqExact(trace_hash) >= {shapes_cap}
             )
-        )[a.service] <= {shapes_cap},
+        ),
         toString(a.trace_hash),
         'other') AS trace_hash,
     min(a.when) AS first_seen,

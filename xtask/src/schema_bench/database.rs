@@ -1,0 +1,208 @@
+//! The engine of the measurement: loads both sides, and reads what it noted of its own work.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clickhouse::{Client, Compression};
+use embedded_clickhouse::{Options, Server, connect_or_start, env, fetch};
+use serde_json::Value;
+use tracing_activity::config::{ClickHouse, Database, Secret};
+use tracing_activity::model::Activity;
+use tracing_activity::sink::{Batch, ClickHouseSink, Sink as _};
+
+use super::peer;
+
+/// Databases of a run: of `activities`, of `otel_traces`, and of the batch that is on its way from
+/// the one to the other.
+pub(crate) const ACTIVITIES: &str = "schema_bench_activities";
+pub(crate) const OTEL: &str = "schema_bench_otel";
+const FEED: &str = "schema_bench_feed";
+
+const LONG: Duration = Duration::from_mins(10);
+
+/// What a side has cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) bytes: f64,
+    pub(crate) insert_us: f64,
+    pub(crate) merge_us: f64,
+    pub(crate) parts: f64,
+}
+
+pub(crate) struct Databases {
+    server: Server,
+    client: Client,
+    sink: ClickHouseSink,
+    feed: ClickHouseSink,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// An answer and how long the server took.
+pub(crate) struct Answer {
+    pub(crate) rows: Value,
+    pub(crate) millis: f64,
+    pub(crate) read: u64,
+}
+
+impl Databases {
+    /// Starts an engine, or takes the one named in the environment, and makes the tables.
+    pub(crate) fn start() -> Result<Self> {
+        let server = if env::text(env::TEST_URL).is_some() {
+            connect_or_start()?
+        } else {
+            fetch::ensure()?;
+            Server::start(Options { memory_bytes: 10 << 30, ..Options::default() })?
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let client = Client::default()
+            .with_url(&server.url)
+            .with_user(&server.user)
+            .with_password(&server.password)
+            .with_compression(Compression::Lz4);
+        for database in [ACTIVITIES, OTEL, FEED] {
+            server.query(&format!("DROP DATABASE IF EXISTS {database} SYNC"))?;
+        }
+        let mut sink = ClickHouseSink::new(&config(&server, ACTIVITIES)?, LONG);
+        let mut feed = ClickHouseSink::new(&config(&server, FEED)?, LONG);
+        runtime.block_on(async {
+            sink.prepare().await?;
+            feed.prepare().await
+        })?;
+        for statement in peer::TABLES {
+            server.query(&statement.replace("{db}", OTEL))?;
+        }
+        // What the feed does is nobody's cost: no views, no merges.
+        for view in ["activity_minutes_mv", "trace_shapes_mv"] {
+            server.query(&format!("DROP TABLE {FEED}.{view} SYNC"))?;
+        }
+        Ok(Self { server, client, sink, feed, runtime })
+    }
+
+    /// Stores `rows` on both sides, in one insert each.
+    pub(crate) fn store(&mut self, rows: Vec<Activity>) -> Result<()> {
+        let batch = Batch::new(rows, 0);
+        self.runtime.block_on(self.sink.write(&batch))?;
+        self.server.query(&format!("TRUNCATE TABLE {FEED}.activities"))?;
+        self.runtime.block_on(self.feed.write(&batch))?;
+        let select = peer::SPANS.replace("{feed}", FEED);
+        self.runtime.block_on(async {
+            // The server's own writer makes the bytes: the peer's insert is as good as can be.
+            let spans = self.client.query(&select).fetch_bytes("Native")?.collect().await?;
+            let mut insert = self.client.insert_formatted_with(peer::INSERT.replace("{db}", OTEL));
+            for (name, value) in peer::INSERT_SETTINGS {
+                insert = insert.with_setting(name, value);
+            }
+            for at in (0..spans.len()).step_by(1 << 20) {
+                insert.send(spans.slice(at..spans.len().min(at + (1 << 20)))).await?;
+            }
+            insert.end().await
+        })?;
+        Ok(())
+    }
+
+    /// Merges both sides to one part for each partition.
+    pub(crate) fn merge(&self) -> Result<()> {
+        for database in [ACTIVITIES, OTEL] {
+            for table in self.tables(database)? {
+                self.run(&format!("OPTIMIZE TABLE {database}.{table} FINAL"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tables(&self, database: &str) -> Result<Vec<String>> {
+        let sql = format!(
+            "SELECT name FROM system.tables WHERE database = '{database}' AND position(engine, 'MergeTree') > 0 AND name != 'schema_version'"
+        );
+        Ok(self.server.query(&sql)?.lines().map(str::to_owned).collect())
+    }
+
+    /// What `database` has cost until now, its views included.
+    pub(crate) fn cost(&self, database: &str) -> Result<Cost> {
+        const TIME: &str =
+            "sum(ProfileEvents['UserTimeMicroseconds'] + ProfileEvents['SystemTimeMicroseconds'])";
+        self.server.query("SYSTEM FLUSH LOGS")?;
+        let parts = format!(
+            "FROM system.parts WHERE active AND database = '{database}' AND table != 'schema_version'"
+        );
+        Ok(Cost {
+            bytes: self.number(&format!("SELECT sum(bytes_on_disk) {parts}"))?,
+            parts: self.number(&format!("SELECT count() {parts}"))?,
+            insert_us: self.number(&format!(
+                "SELECT {TIME} FROM system.query_log WHERE type = 'QueryFinish' AND query_kind = 'Insert' \
+                 AND arrayExists(table -> table IN ('{database}.activities', '{database}.otel_traces'), tables)"
+            ))?,
+            merge_us: self.number(&format!(
+                "SELECT {TIME} FROM system.part_log WHERE event_type = 'MergeParts' AND database = '{database}'"
+            ))?,
+        })
+    }
+
+    /// Bytes on disk of one table of [`ACTIVITIES`].
+    pub(crate) fn bytes_of(&self, table: &str) -> Result<f64> {
+        self.number(&format!(
+            "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = '{ACTIVITIES}' AND table = '{table}'"
+        ))
+    }
+
+    /// The columns and indexes of a table that take the most room, each with its bytes.
+    pub(crate) fn largest(&self, database: &str, table: &str) -> Result<Vec<(String, f64)>> {
+        let of = format!("WHERE database = '{database}' AND table = '{table}'");
+        let sql = format!(
+            "SELECT name, bytes FROM (SELECT name, data_compressed_bytes AS bytes FROM system.columns {of} \
+             UNION ALL SELECT concat('index ', name), data_compressed_bytes FROM system.data_skipping_indices {of}) \
+             ORDER BY bytes DESC LIMIT 24"
+        );
+        let lines = self.server.query(&sql)?;
+        let pairs = lines.lines().filter_map(|line| line.split_once('\t'));
+        pairs.map(|(name, bytes)| Ok((name.to_owned(), bytes.parse()?))).collect()
+    }
+
+    pub(crate) fn number(&self, sql: &str) -> Result<f64> {
+        let text = self.server.query(sql)?;
+        text.trim().parse().with_context(|| format!("{text:?} is no number: {sql}"))
+    }
+
+    /// Asks, without what the server remembers of the last time it was asked.
+    pub(crate) fn ask(&self, sql: &str) -> Result<Answer> {
+        let sql = format!(
+            "{sql} SETTINGS use_query_condition_cache = 0, max_memory_usage = 0 FORMAT JSON"
+        );
+        let text = self.server.query(&sql)?;
+        let answer: Value =
+            serde_json::from_str(&text).with_context(|| format!("asking {sql}: {text}"))?;
+        let statistics = &answer["statistics"];
+        let Some(seconds) = statistics["elapsed"].as_f64() else { bail!("no time of {sql}") };
+        Ok(Answer {
+            rows: answer["data"].clone(),
+            millis: seconds * 1000.0,
+            read: statistics["rows_read"].as_u64().unwrap_or_default(),
+        })
+    }
+
+    fn run(&self, sql: &str) -> Result<()> {
+        self.runtime.block_on(self.client.query(sql).execute()).with_context(|| sql.to_owned())
+    }
+
+    /// Removes everything.
+    pub(crate) fn finish(self) -> Result<()> {
+        for database in [ACTIVITIES, OTEL, FEED] {
+            self.server.query(&format!("DROP DATABASE IF EXISTS {database} SYNC"))?;
+        }
+        match self.server.engine {
+            Some(engine) => Ok(engine.stop()?),
+            None => Ok(()),
+        }
+    }
+}
+
+fn config(server: &Server, database: &str) -> Result<ClickHouse> {
+    let parsed: Result<Database, String> = server.url.parse();
+    let Ok(Database::ClickHouse(mut config)) = parsed else {
+        bail!("{} is no address of a ClickHouse", server.url)
+    };
+    database.clone_into(&mut config.database);
+    config.user.clone_from(&server.user);
+    config.password = Secret::new(&*server.password);
+    Ok(config)
+}
