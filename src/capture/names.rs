@@ -13,7 +13,7 @@ use super::fields::FieldRecord;
 use super::mapping::text;
 use crate::model::{Outcome, TraceId, known_method};
 use crate::redact::Redactor;
-use crate::sampling::{Decision, Finished};
+use crate::sampling::{Decision, Finished, randomness};
 
 /// What the root's fields say of its names, before it is known which of several are there.
 #[derive(Default)]
@@ -132,28 +132,25 @@ fn said_event_kind(buffer: &Buffer) -> Option<Cow<'_, str>> {
 pub(super) fn decide(
     buffer: &Buffer,
     outcome: Outcome,
-    duration: Duration,
+    nanos: u64,
     trace_id: TraceId,
     now: u64,
 ) -> Decision {
-    let sampler = &buffer.current.sampler;
-    if sampler.tail().reads_names() {
-        return decide_by_names(buffer, outcome, duration, trace_id, now);
+    if buffer.current.sampler.drops_at_once(outcome, nanos, randomness(trace_id)) {
+        return Decision::Drop;
     }
+    let duration = Duration::from_nanos(nanos);
     let finished = Finished { outcome, duration, trace_id, ..Finished::default() };
-    sampler.decide(&finished, || buffer.shared.age(now))
+    decide_in_full(buffer, finished, now)
 }
 
+#[cold]
 #[inline(never)]
-fn decide_by_names(
-    buffer: &Buffer,
-    outcome: Outcome,
-    duration: Duration,
-    trace_id: TraceId,
-    now: u64,
-) -> Decision {
+fn decide_in_full(buffer: &Buffer, finished: Finished<'_>, now: u64) -> Decision {
     let sampler = &buffer.current.sampler;
-    let finished = Finished { outcome, duration, trace_id, ..Finished::default() };
+    if !sampler.tail().reads_names() {
+        return sampler.decide(&finished, || buffer.shared.age(now));
+    }
     let decide = |ekind: &str, route: &str| {
         sampler.decide(&Finished { ekind, route, ..finished }, || buffer.shared.age(now))
     };

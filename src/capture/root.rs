@@ -8,7 +8,6 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use super::buffer::{Buffer, Sealed};
 use super::callsite::Callsite;
@@ -349,7 +348,6 @@ impl Root {
         let mut decision = Decision::Drop;
         if collected {
             shared.mode.refresh(&mut buffer.current);
-            let duration = Duration::from_nanos(duration);
             decision = decide(&buffer, verdict.outcome, duration, trace_id, now);
         }
         buffer.sealed = Some(Sealed { verdict, decision, duration, collected });

@@ -77,10 +77,18 @@ impl Finished<'_> {
     /// R: 56 random bits that all services of one trace agree on.
     #[must_use]
     pub fn randomness(&self) -> u64 {
-        let mut low = [0; 8];
-        low.copy_from_slice(&self.trace_id.to_bytes()[8..]);
-        self.random_value.unwrap_or(u64::from_be_bytes(low)) & (RANDOM_SPACE - 1)
+        let given = self.random_value.map(|value| value & (RANDOM_SPACE - 1));
+        given.unwrap_or_else(|| randomness(self.trace_id))
     }
+}
+
+/// The low 56 bits of a trace id.
+#[must_use]
+#[inline]
+pub fn randomness(trace_id: TraceId) -> u64 {
+    let mut low = [0; 8];
+    low.copy_from_slice(&trace_id.to_bytes()[8..]);
+    u64::from_be_bytes(low) & (RANDOM_SPACE - 1)
 }
 
 /// A policy at work: the pure decision, and the state of the budget where there is one.
@@ -89,6 +97,9 @@ pub struct Sampler {
     policy: SamplingPolicy,
     tail: TailSampler,
     budget: Option<Budget>,
+    /// A success that took at most so many nanoseconds and whose R is below this is dropped, as
+    /// nearly every request is. 0 where it cannot be told so easily.
+    usual: (u64, u64),
 }
 
 impl Sampler {
@@ -97,7 +108,8 @@ impl Sampler {
     pub fn new(policy: SamplingPolicy) -> Self {
         let tail = TailSampler::new(&policy);
         let budget = policy.budget.map(Budget::new);
-        Self { policy, tail, budget }
+        let usual = if budget.is_none() { tail.usual() } else { (0, 0) };
+        Self { policy, tail, budget, usual }
     }
 
     /// The policy.
@@ -112,6 +124,15 @@ impl Sampler {
         &self.tail
     }
 
+    /// Whether [`decide`](Self::decide) would drop the trace of a request with this R that took so
+    /// many nanoseconds, where that can be told in a few instructions.
+    #[must_use]
+    #[inline]
+    pub fn drops_at_once(&self, outcome: Outcome, nanos: u64, randomness: u64) -> bool {
+        let (slow, threshold) = self.usual;
+        randomness < threshold && outcome == Outcome::Success && nanos <= slow
+    }
+
     /// Decides about one finished request. `nanos` gives the nanoseconds since some fixed point; it
     /// is asked only where there is a budget.
     #[inline]
@@ -120,6 +141,45 @@ impl Sampler {
         match &self.budget {
             None => claim.settle(request, Shares::ALL),
             Some(budget) => claim.settle(request, budget.offer(&claim, nanos())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_at_once_would_be_dropped_anyway() {
+        let mut random = fastrand::Rng::with_seed(4);
+        for (policy, drops) in [
+            ("errors,slow>500ms,rate=0.01", true),
+            ("faults,rate=0.5", true),
+            ("slow>1ns", true),
+            ("all", false),
+            ("errors,rate=0.01,budget=1/s", false),
+            ("errors,rate=0.01,always:route:*", false),
+        ] {
+            let sampler = Sampler::new(policy.parse().unwrap());
+            let mut dropped = 0;
+            for _ in 0..20_000 {
+                let outcomes = [Outcome::Success, Outcome::ClientFault, Outcome::ServerFault];
+                // About the threshold, and far above 64 bits' worth of nothing.
+                let nanos = [0, 1, 2, 500_000_000, 500_000_001, u64::MAX][random.usize(..6)];
+                let finished = Finished {
+                    outcome: outcomes[random.usize(..3)],
+                    duration: Duration::from_nanos(nanos),
+                    trace_id: TraceId::from_bytes(random.u128(..).to_be_bytes()),
+                    ..Finished::default()
+                };
+                let randomness = randomness(finished.trace_id);
+                assert_eq!(randomness, finished.randomness());
+                if sampler.drops_at_once(finished.outcome, nanos, randomness) {
+                    dropped += 1;
+                    assert_eq!(sampler.decide(&finished, || 0), Decision::Drop, "{finished:?}");
+                }
+            }
+            assert_eq!(dropped > 500, drops, "{policy}: {dropped}");
         }
     }
 }

@@ -120,6 +120,19 @@ impl TailSampler {
         self.can_keep
     }
 
+    /// How long a success may take to be no more than usual, in nanoseconds, and below which R it is
+    /// not kept then; 0 where overrides have to be asked.
+    pub(super) fn usual(&self) -> (u64, u64) {
+        if self.overrides.is_some() {
+            return (0, 0);
+        }
+        let slow = self
+            .base
+            .slow
+            .map_or(u64::MAX, |slow| u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX));
+        (slow, RANDOM_SPACE - self.base.rate.0)
+    }
+
     /// Whether the event kind or the route matters.
     #[must_use]
     #[inline]

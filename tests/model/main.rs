@@ -297,7 +297,7 @@ fn a_policy_that_changes_under_way_loses_no_request_and_keeps_only_whole_traces(
         (
             drafts(0..80),
             proptest::bool::ANY,
-            proptest::collection::vec(proptest::bool::weighted(0.1), 160),
+            proptest::collection::vec(proptest::bool::weighted(0.04), 160),
         ),
         |(drafts, born, switches)| (sequence(drafts), (*born, switches.clone())),
         |(program, (born, switches))| {
