@@ -423,3 +423,21 @@ fn a_clusters_tables_fit_each_other() {
     let requests = "SELECT sum(requests) FROM {db}.activity_minutes";
     assert_eq!(db.query(requests), "2");
 }
+
+#[test]
+fn rows_older_than_three_days_are_compressed_once_more_in_every_column() {
+    let db = Db::new();
+    let aged = |days: i64| {
+        let when = Timestamp::from_micros(now().as_micros() - days * 86_400_000_000);
+        let activity_id = ActivityId::new(when, fastrand::u64(..));
+        Activity { when, activity_id, ..on_path(1) }
+    };
+    write(&db, (0..2000).map(|n| aged(if n % 2 == 0 { 0 } else { 5 })).collect());
+    db.query("OPTIMIZE TABLE {db}.activities FINAL");
+    let codecs = "SELECT default_compression_codec FROM system.parts WHERE active AND database = '{db}' AND table = 'activities' ORDER BY min_time";
+    assert_eq!(db.query(codecs), "ZSTD(6)\nZSTD(1)");
+    // A codec of a column's own would be kept.
+    let own = "SELECT count() FROM system.columns WHERE database = '{db}' AND table = 'activities' \
+               AND compression_codec != '' AND position(compression_codec, 'Default') = 0";
+    assert_eq!(db.query(own), "0");
+}

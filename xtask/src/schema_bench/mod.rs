@@ -8,7 +8,8 @@
 //!
 //! Our side is loaded by the sink that services use. The peer gets the same spans in the format
 //! `Native`, written by the server itself, one block for each of our batches: neither side is
-//! slowed by a client, and both hold the same. Every trace is kept. Inserts and merges are measured
+//! slowed by a client, and both hold the same. Every trace is kept. In the end all rows are as old
+//! as most rows of a table are: three days, when ours are compressed once more. Inserts and merges are measured
 //! in processor time, views included; queries by the server's clock, the best of interleaved
 //! rounds, and both sides must answer the same.
 
@@ -19,7 +20,7 @@ mod queries;
 mod traffic;
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -45,10 +46,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
-
-/// The age of the youngest request: as old as most rows of a table are, so they are compressed as
-/// most are.
-const OLD: Duration = Duration::from_hours(4 * 24);
 
 /// A line of the table: both sides, and how many times better ours is.
 struct Line {
@@ -154,8 +151,7 @@ fn measure(args: &Args, databases: &mut Databases) -> Result<(Vec<Line>, f64)> {
 }
 
 fn load(args: &Args, databases: &mut Databases) -> Result<()> {
-    let end = SystemTime::now() - OLD;
-    let mut traffic = Traffic::new(args.requests, end.into(), 1)?;
+    let mut traffic = Traffic::new(args.requests, SystemTime::now().into(), 1)?;
     let progress =
         ProgressBar::with_draw_target(Some(u64::from(args.requests)), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(
@@ -173,6 +169,8 @@ fn load(args: &Args, databases: &mut Databases) -> Result<()> {
     }
     progress.set_message("merging");
     databases.merge()?;
+    progress.set_message("ageing");
+    databases.age()?;
     progress.finish();
     Ok(())
 }
