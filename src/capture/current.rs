@@ -10,6 +10,8 @@ pub(crate) use super::bodies::{Captured, CapturedBody};
 use super::layer::current_root;
 #[cfg(feature = "tower")]
 use super::layer::{current_shared, root_of_span};
+#[cfg(feature = "tower")]
+pub(crate) use super::outcome::Breakage;
 use super::outcome::End;
 use super::patch::ActivityPatch;
 use super::root::{Op, Root};
@@ -154,9 +156,9 @@ impl InCharge {
         self.0.end(End::Disconnected);
     }
 
-    /// The service failed, by an error of class `kind`.
-    pub(crate) fn broken(self, kind: &'static str) {
-        self.0.end(End::Broken(kind));
+    /// The service failed.
+    pub(crate) fn broken(self, breakage: Breakage) {
+        self.0.end(End::Broken(breakage));
     }
 }
 

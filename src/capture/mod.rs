@@ -48,7 +48,7 @@ mod trace;
 
 pub(crate) use current::outside;
 #[cfg(feature = "tower")]
-pub(crate) use current::{Captured, CapturedBody, InCharge, Listener, REQUEST_TARGET};
+pub(crate) use current::{Breakage, Captured, CapturedBody, InCharge, Listener, REQUEST_TARGET};
 pub use current::{CurrentActivity, with_activity};
 pub use layer::ActivityLayer;
 pub use patch::ActivityPatch;

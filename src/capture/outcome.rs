@@ -43,6 +43,29 @@ pub(super) struct Signals {
     pub(super) said_error: bool,
 }
 
+/// What broke a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware says it"))]
+pub(crate) enum Breakage {
+    /// Its code panicked.
+    Panic,
+    /// The service gave an error instead of an answer.
+    Service,
+    /// The body of the answer gave an error.
+    Body,
+}
+
+impl Breakage {
+    /// The column `error_kind`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Service => "service_error",
+            Self::Body => "body_error",
+        }
+    }
+}
+
 /// How the activity came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -55,7 +78,7 @@ pub(super) enum End {
     Disconnected,
     #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware says it"))]
     /// The service failed, by an error of this class, in the midst of answering.
-    Broken(&'static str),
+    Broken(Breakage),
     /// It was given up: too old, or the process ends.
     Abandoned,
 }
@@ -155,8 +178,8 @@ impl Signals {
             (by_status, _) => by_status,
         };
         match end {
-            End::Broken(kind) if told != Some(Outcome::ServerFault) => {
-                return of(Outcome::ServerFault, kind);
+            End::Broken(breakage) if told != Some(Outcome::ServerFault) => {
+                return of(Outcome::ServerFault, breakage.as_str());
             }
             End::Disconnected if !self.failed_by_itself() && self.status < 500 => {
                 return of(Outcome::ClientFault, "client_disconnected");

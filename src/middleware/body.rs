@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::exchange::Exchange;
+use crate::capture::Breakage;
 
 pin_project! {
     /// The body of an answer of [`RequestSpan`](super::RequestSpan).
@@ -62,7 +63,7 @@ where
             None => true,
             Some(Err(error)) => {
                 if let Some(exchange) = this.exchange.take() {
-                    exchange.failed("body_error", error);
+                    exchange.failed(Breakage::Body, error);
                 }
                 return Poll::Ready(frame);
             }

@@ -15,7 +15,7 @@ use super::grpc::{self, Call};
 use super::identity::Who;
 use super::layer::Settings;
 use super::span::open_span;
-use crate::capture::{Captured, CapturedBody, InCharge};
+use crate::capture::{Breakage, Captured, CapturedBody, InCharge};
 
 /// A request under way.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -225,16 +225,16 @@ impl Exchange {
     }
 
     /// The service gave an error instead of the answer or of its rest.
-    pub(super) fn failed(mut self, kind: &'static str, error: &dyn fmt::Display) {
+    pub(super) fn failed(mut self, breakage: Breakage, error: &dyn fmt::Display) {
         self.span.record("exception.message", display(error));
-        self.broke(kind);
+        self.broke(breakage);
     }
 
-    fn broke(&mut self, kind: &'static str) {
-        self.span.record("error.type", kind);
+    fn broke(&mut self, breakage: Breakage) {
+        self.span.record("error.type", breakage.as_str());
         self.span.record("otel.status_code", "ERROR");
         if let Some(charge) = self.end() {
-            charge.broken(kind);
+            charge.broken(breakage);
         }
     }
 }
@@ -245,7 +245,7 @@ impl Drop for Exchange {
             return;
         }
         if self.running || std::thread::panicking() {
-            return self.broke("panic");
+            return self.broke(Breakage::Panic);
         }
         if self.is_endless {
             return self.finish();

@@ -12,6 +12,7 @@ use tracing::instrument::Instrumented;
 
 use super::body::ResponseBody;
 use super::exchange::Exchange;
+use crate::capture::Breakage;
 
 pin_project! {
     /// The future of [`RequestSpan`](super::RequestSpan).
@@ -60,7 +61,7 @@ where
             Ok(response) => Ok(answered(response, exchange)),
             Err(error) => {
                 if let Some(exchange) = exchange {
-                    exchange.failed("service_error", &error);
+                    exchange.failed(Breakage::Service, &error);
                 }
                 Err(error)
             }
