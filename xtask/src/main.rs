@@ -6,8 +6,8 @@ mod demo;
 mod engine;
 mod env;
 mod schema;
-mod shapes;
 mod schema_bench;
+mod shapes;
 
 use std::process::ExitCode;
 
