@@ -38,6 +38,7 @@ impl FromRequestParts<App> for Visitor {
         let Some(session) = session_cookie(parts) else {
             return Ok(Self { session: None, customer: None });
         };
+        with_activity(|a| a.session(number(&session)));
         let customer = shop.store.customer_of(&session).await;
         if let Some(customer) = &customer {
             with_activity(|a| a.user(&customer.id));
@@ -52,8 +53,14 @@ fn session_cookie(parts: &Parts) -> Option<String> {
     pairs.find(|(name, _)| *name == "session").map(|(_, value)| value.to_owned())
 }
 
-/// The header that makes a browser remember `session`.
+/// What may be written down of `session`: its number. The secret after the dot opens it.
+fn number(session: &str) -> &str {
+    session.split('.').next().unwrap_or_default()
+}
+
+/// The header that makes a browser remember `session`, which this request belongs to from now on.
 pub(crate) fn remember(session: &str) -> [(HeaderName, String); 1] {
+    with_activity(|a| a.session(number(session)));
     [(SET_COOKIE, format!("session={session}; Path=/; HttpOnly; SameSite=Lax"))]
 }
 

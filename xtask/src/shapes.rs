@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tracing_activity::shape::Shape;
 
+use crate::demo::ledger::Ledger;
 use crate::demo::plan::{self, Scale};
 use crate::demo::shop::{self, Deploy, Shop};
 use crate::demo::{progress, traffic};
@@ -112,7 +113,7 @@ fn drive(args: &Args, executable: &Path, folder: &Path) -> Result<[Paths; 3]> {
             seed: args.seed,
         });
         let sent = runtime
-            .block_on(traffic::drive(visits, shop.address, &progress))
+            .block_on(traffic::drive(visits, shop.address, &Ledger::default(), &progress))
             .with_context(|| format!("a request failed; the shop said:\n{}", shop.words()))?;
         shop.stop()?;
         let counted: Paths = serde_json::from_slice(&std::fs::read(&file)?)?;

@@ -10,7 +10,7 @@ fn every_request_of_the_demo_is_a_row_and_the_readmes_sql_answers() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let json = std::env::temp_dir().join(format!("demo-{}.json", std::process::id()));
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["demo", "--requests", "1200", "--seconds", "6", "--seed", "7", "--sql"])
+        .args(["demo", "--requests", "600", "--seconds", "3", "--seed", "7", "--sql"])
         .arg(root.join("README.md"))
         .arg("--json")
         .arg(&json)
@@ -20,7 +20,7 @@ fn every_request_of_the_demo_is_a_row_and_the_readmes_sql_answers() {
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(told.contains("questions of"), "{told}");
     let figures: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
-    assert_eq!(figures["requests_sent"], 1200);
+    assert_eq!(figures["requests_sent"], 600);
     assert_eq!(figures["requests_sent"], figures["rows_stored"]);
     assert!(figures["traces_kept"].as_u64() > Some(0));
     assert!(told.contains("A request that failed"), "{told}");

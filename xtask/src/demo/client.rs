@@ -6,6 +6,7 @@
 //! `100 Continue`, which the server sends when the handler begins to read the body.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use http_body_util::{BodyExt as _, Full};
@@ -14,11 +15,17 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, REFERER, SET_COOKIE, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use super::plan::Visit;
 use super::step::Call;
+
+/// How long somebody waits who will leave. What is left takes nine times as long at least.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Client {
     shop: SocketAddr,
@@ -27,6 +34,29 @@ pub(crate) struct Client {
     connection: Option<SendRequest<Full<Bytes>>>,
     cookie: Option<String>,
     location: Option<String>,
+}
+
+/// A request as its client knows it, for whoever compares it with the row.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Seen {
+    method: &'static str,
+    path: String,
+    referer: &'static str,
+    agent: &'static str,
+    /// The body sent: JSON, or what was meant to be.
+    body: String,
+    /// The number of the session in the cookie, that of this answer included.
+    session: String,
+    /// 0 when nothing was answered.
+    status: u16,
+    /// The JSON answered, if it was that.
+    answer: Value,
+    /// The client went away before the end.
+    left: bool,
+    /// Microseconds since 1970.
+    began: u64,
+    /// Microseconds until the answer was read, or the client had gone.
+    took: u64,
 }
 
 impl Client {
@@ -42,48 +72,55 @@ impl Client {
     }
 
     /// Makes one request, which the shop surely saw when this is `Ok`.
-    pub(crate) async fn call(&mut self, call: &Call) -> Result<()> {
-        match call {
-            Call::Get(path) => self.ask(Method::GET, path, "").await,
-            Call::Post { path, json } => self.ask(Method::POST, path, json).await,
+    pub(crate) async fn call(&mut self, call: &Call) -> Result<Seen> {
+        let (method, path, body) = match call {
+            Call::Get(path) | Call::GetBroken(path) => ("GET", path.clone(), String::new()),
+            Call::LeaveReading(path) => ("GET", (*path).to_owned(), String::new()),
+            Call::Post { path, json } => ("POST", path.clone(), json.clone()),
+            Call::LeaveWaiting { path, json } => ("POST", (*path).to_owned(), json.clone()),
+            // Nothing was bought: then the list of orders is looked for, which is not there.
             Call::Follow => {
-                // Nothing was bought: then the list of orders is looked for, which is not there.
                 let path = self.location.take().unwrap_or_else(|| "/orders/0".to_owned());
-                self.ask(Method::GET, &path, "").await
+                ("GET", path, String::new())
             }
-            Call::GetBroken(path) => self.ask_what_breaks(path).await,
-            Call::LeaveWaiting { path, json } => self.leave_waiting(path, json).await,
-            Call::LeaveReading(path) => self.leave_reading(path).await,
+        };
+        let mut seen = Seen { method, path, body, agent: self.agent, ..Seen::default() };
+        seen.began = micros_since_1970();
+        let clock = Instant::now();
+        match call {
+            Call::GetBroken(_) => self.ask_what_breaks(&mut seen).await,
+            Call::LeaveWaiting { .. } => self.leave_waiting(&mut seen).await,
+            Call::LeaveReading(_) => self.leave_reading(&mut seen).await,
+            Call::Get(_) | Call::Post { .. } | Call::Follow => self.ask(&mut seen).await,
         }
-        .with_context(|| format!("{call:?}"))
+        .with_context(|| format!("{call:?}"))?;
+        seen.took = clock.elapsed().as_micros() as u64;
+        let cookie = self.cookie.as_deref().filter(|_| !seen.left);
+        let session = cookie.and_then(|cookie| cookie.strip_prefix("session="));
+        seen.session = session.and_then(|it| it.split('.').next()).unwrap_or_default().to_owned();
+        Ok(seen)
     }
 
-    async fn ask(&mut self, method: Method, path: &str, json: &str) -> Result<()> {
-        let response = self.send(method, path, json).await??;
+    async fn ask(&mut self, seen: &mut Seen) -> Result<()> {
+        let response = self.send(seen).await??;
         self.learn(&response);
-        response.into_body().collect().await.context("the answer was cut short")?;
-        Ok(())
+        read(response, seen).await
     }
 
     /// A request that the server answers by hanging up. The connection was there and took the
     /// request, and a handler that never ran would not have panicked.
-    async fn ask_what_breaks(&mut self, path: &str) -> Result<()> {
-        let sent = self.send(Method::GET, path, "").await?;
+    async fn ask_what_breaks(&mut self, seen: &mut Seen) -> Result<()> {
+        let sent = self.send(seen).await?;
         self.connection = None;
-        if let Ok(response) = sent {
-            response.into_body().collect().await.context("the answer was cut short")?;
+        match sent {
+            Ok(response) => read(response, seen).await,
+            Err(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// The outer result says whether the request was written, the inner what came of it.
-    async fn send(
-        &mut self,
-        method: Method,
-        path: &str,
-        json: &str,
-    ) -> Result<Result<Response<Incoming>, hyper::Error>> {
-        let mut request = self.request(method, path, json)?;
+    async fn send(&mut self, seen: &mut Seen) -> Result<Result<Response<Incoming>, hyper::Error>> {
+        let mut request = self.request(seen)?;
         for _ in 0..3 {
             let connection = match &mut self.connection {
                 Some(connection) if !connection.is_closed() => connection,
@@ -106,22 +143,23 @@ impl Client {
         bail!("the shop at {} takes no request", self.shop)
     }
 
-    fn request(&mut self, method: Method, path: &str, json: &str) -> Result<Request<Full<Bytes>>> {
+    fn request(&mut self, seen: &mut Seen) -> Result<Request<Full<Bytes>>> {
         let mut request = Request::builder()
-            .method(method)
-            .uri(path)
+            .method(Method::from_bytes(seen.method.as_bytes())?)
+            .uri(&seen.path)
             .header(HOST, self.shop.to_string())
             .header(USER_AGENT, self.agent);
         if let Some(referer) = self.referer.take() {
             request = request.header(REFERER, referer);
+            seen.referer = referer;
         }
         if let Some(cookie) = &self.cookie {
             request = request.header(COOKIE, cookie);
         }
-        if !json.is_empty() {
+        if !seen.body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        Ok(request.body(Full::new(Bytes::copy_from_slice(json.as_bytes())))?)
+        Ok(request.body(Full::new(Bytes::copy_from_slice(seen.body.as_bytes())))?)
     }
 
     /// Keeps the cookie and the place the answer points to.
@@ -135,34 +173,52 @@ impl Client {
         }
     }
 
-    /// Sends the body once the handler asks for it, and leaves while it works.
-    async fn leave_waiting(&self, path: &str, json: &str) -> Result<()> {
+    /// Sends the body once the handler asks for it, and leaves while it works: out of patience.
+    async fn leave_waiting(&self, seen: &mut Seen) -> Result<()> {
+        let Seen { path, body, .. } = &*seen;
         let mut stream = TcpStream::connect(self.shop).await?;
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: {}\r\ncontent-type: application/json\r\n\
              content-length: {}\r\nexpect: 100-continue\r\n\r\n",
             self.shop,
             self.agent,
-            json.len(),
+            body.len(),
         );
         stream.write_all(head.as_bytes()).await?;
         read_until(&mut stream, |seen| seen.ends_with(b"100 Continue\r\n\r\n")).await?;
-        stream.write_all(json.as_bytes()).await?;
+        stream.write_all(body.as_bytes()).await?;
+        sleep(PATIENCE).await;
         stream.shutdown().await?;
+        seen.left = true;
         Ok(())
     }
 
     /// Reads some of the body and leaves.
-    async fn leave_reading(&self, path: &str) -> Result<()> {
+    async fn leave_reading(&self, seen: &mut Seen) -> Result<()> {
         let mut stream = TcpStream::connect(self.shop).await?;
         let head = format!(
-            "GET {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: {}\r\n\r\n",
-            self.shop, self.agent
+            "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: {}\r\n\r\n",
+            seen.path, self.shop, self.agent
         );
         stream.write_all(head.as_bytes()).await?;
+        seen.left = true;
         // About a third of what would come.
-        read_until(&mut stream, |seen| seen.len() > 500).await
+        let head = read_until(&mut stream, |seen| seen.len() > 500).await?;
+        seen.status = status(&head).context("the answer begins with no status")?;
+        Ok(())
     }
+}
+
+/// Reads the answer to its end.
+async fn read(response: Response<Incoming>, seen: &mut Seen) -> Result<()> {
+    seen.status = response.status().as_u16();
+    let body = response.into_body().collect().await.context("the answer was cut short")?;
+    seen.answer = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+    Ok(())
+}
+
+fn micros_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
 async fn connect(shop: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
@@ -178,8 +234,14 @@ async fn connect(shop: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
-/// Reads until it was `enough`.
-async fn read_until(stream: &mut TcpStream, enough: impl Fn(&[u8]) -> bool) -> Result<()> {
+/// The status in the first line of an answer.
+fn status(answer: &[u8]) -> Option<u16> {
+    let line = answer.split(|&byte| byte == b'\r').next()?;
+    std::str::from_utf8(line).ok()?.split(' ').nth(1)?.parse().ok()
+}
+
+/// Reads until it was `enough`; what was read.
+async fn read_until(stream: &mut TcpStream, enough: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
     let mut seen = Vec::new();
     while !enough(&seen) {
         if stream.read_buf(&mut seen).await? == 0 {
@@ -187,5 +249,17 @@ async fn read_until(stream: &mut TcpStream, enough: impl Fn(&[u8]) -> bool) -> R
             return Err(anyhow!("the shop hung up after {seen:?}"));
         }
     }
-    Ok(())
+    Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_read_from_the_first_line() {
+        assert_eq!(status(b"HTTP/1.1 200 OK\r\ncontent-type: text/csv\r\n\r\n1,x"), Some(200));
+        assert_eq!(status(b"200"), None);
+        assert_eq!(status(b""), None);
+    }
 }

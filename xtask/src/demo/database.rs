@@ -1,7 +1,7 @@
 //! Questions to ClickHouse, asked as the user that may only read.
 
-use anyhow::{Context as _, Result};
-use embedded_clickhouse::Server;
+use anyhow::{Context as _, Result, ensure};
+use embedded_clickhouse::{Server, http};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -26,20 +26,29 @@ impl Database {
         &self.server.url
     }
 
-    /// The rows `sql` gives, where `{database}` stands for the database and `{table}` for
-    /// `activities` in it.
+    /// The rows `sql` gives, where `{table}` stands for `activities`.
+    ///
+    /// # Errors
+    /// Those of [`Database::ask`].
+    pub(crate) fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>> {
+        self.ask(&sql.replace("{table}", "activities"))
+    }
+
+    /// The rows `sql` gives, whose bare names are tables of this database.
     ///
     /// # Errors
     /// When ClickHouse cannot be reached, refuses, or answers something else than `T`.
-    pub(crate) fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>> {
-        let table = format!("{}.activities", self.name);
-        let sql = sql.replace("{table}", &table).replace("{database}", &self.name);
-        let sql = format!("{sql} FORMAT JSONEachRow");
-        let body = self
-            .server
-            .query_as_reader(&sql)
-            .with_context(|| format!("ClickHouse at {} does not answer", self.url()))?;
-        body.lines()
+    pub(crate) fn ask<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>> {
+        let Server { url, reader, reader_password, .. } = &self.server;
+        let address = url.strip_prefix("http://").unwrap_or(url);
+        let sql = format!("{sql}\nFORMAT JSONEachRow");
+        let response =
+            http::query(address, reader, reader_password, &[("database", &self.name)], &sql)
+                .with_context(|| format!("ClickHouse at {url} does not answer"))?;
+        ensure!(response.status == 200, "ClickHouse at {url} refuses: {}", response.body.trim());
+        response
+            .body
+            .lines()
             .map(|line| serde_json::from_str(line).with_context(|| format!("in the row {line}")))
             .collect()
     }

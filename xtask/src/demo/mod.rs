@@ -13,6 +13,7 @@ mod client;
 mod database;
 mod draw;
 mod journeys;
+pub(crate) mod ledger;
 pub(crate) mod plan;
 mod questions;
 mod report;
@@ -29,6 +30,7 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use database::{Database, Landed};
+use ledger::Ledger;
 use plan::Scale;
 use shop::{Deploy, Shop};
 
@@ -47,6 +49,9 @@ pub(crate) struct Args {
     /// Write the figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write what the customers did and were told to this file, a line of JSON a request
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
     /// Ask every block of SQL in this Markdown file, too
     #[arg(long, value_name = "FILE")]
     sql: Option<PathBuf>,
@@ -101,6 +106,7 @@ fn report(args: &Args, database: &Database, driven: &Driven, began: Instant) -> 
             "requests_sent": sent,
             "rows_stored": landed.rows,
             "traces_kept": landed.traces,
+            "database": database.name,
             "seconds": (seconds * 10.0).round() / 10.0,
         });
         std::fs::write(path, format!("{figures}\n"))
@@ -160,6 +166,7 @@ fn both_deploys(args: &Args, executable: &Path, database: &Database) -> Result<D
     let half = args.requests / 2;
     let now = seconds_since_1970();
     let progress = progress(u64::from(args.requests));
+    let ledger = Ledger::create(args.ledger.as_deref())?;
     let mut driven = Driven { sent: [0; 2], words: Vec::new(), running: None };
     for (nth, (letter, requests, site_version)) in
         [("a", half, now - DAY), ("b", args.requests - half, now)].into_iter().enumerate()
@@ -178,7 +185,7 @@ fn both_deploys(args: &Args, executable: &Path, database: &Database) -> Result<D
             seed,
         });
         driven.sent[nth] = runtime
-            .block_on(traffic::drive(visits, shop.address, &progress))
+            .block_on(traffic::drive(visits, shop.address, &ledger.of(REVISIONS[nth]), &progress))
             .with_context(|| format!("a request failed; the shop said:\n{}", shop.words()))?;
         if args.keep && letter == "b" {
             driven.running = Some(shop);

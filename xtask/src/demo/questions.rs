@@ -8,9 +8,6 @@ use serde_json::Value;
 
 use super::database::Database;
 
-/// What a block may ask by its bare name.
-const TABLES: [&str; 4] = ["activities", "activity_minutes", "activity_spans", "trace_shapes"];
-
 /// Runs every `sql` block of the Markdown file at `path`; gives how many there are.
 ///
 /// # Errors
@@ -21,10 +18,7 @@ pub(crate) fn ask(database: &Database, path: &Path) -> Result<usize> {
     let blocks = blocks(&document);
     ensure!(!blocks.is_empty(), "{} has no block of SQL", path.display());
     for block in &blocks {
-        let sql = TABLES.iter().fold((*block).to_owned(), |sql, table| {
-            sql.replace(&format!("FROM {table}"), &format!("FROM {{database}}.{table}"))
-        });
-        let rows: Vec<Value> = database.rows(&sql).with_context(|| format!("asking\n{block}"))?;
+        let rows: Vec<Value> = database.ask(block).with_context(|| format!("asking\n{block}"))?;
         ensure!(!rows.is_empty(), "no answer to\n{block}");
     }
     Ok(blocks.len())

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::Client;
+use super::ledger::Ledger;
 use super::plan::Visit;
 
 /// Lets every one of `visits` happen; the number of requests that the shop surely saw.
@@ -18,18 +19,20 @@ use super::plan::Visit;
 pub(crate) async fn drive(
     visits: Vec<Visit>,
     shop: SocketAddr,
+    ledger: &Ledger,
     progress: &ProgressBar,
 ) -> Result<u64> {
     let began = Instant::now();
     let mut visitors = JoinSet::new();
-    for visit in visits {
-        let progress = progress.clone();
+    for (number, visit) in visits.into_iter().enumerate() {
+        let (progress, ledger) = (progress.clone(), ledger.clone());
         visitors.spawn(async move {
             sleep_until(began + visit.starts).await;
             let mut client = Client::new(shop, &visit);
             for step in &visit.steps {
                 sleep(step.pause).await;
-                client.call(&step.call).await?;
+                let seen = client.call(&step.call).await?;
+                ledger.enter(number, &seen)?;
                 progress.inc(1);
             }
             Ok(visit.steps.len() as u64)
@@ -40,5 +43,6 @@ pub(crate) async fn drive(
     while let Some(visit) = visitors.join_next().await {
         sent += visit.map_err(anyhow::Error::from).and_then(|requests: Result<u64>| requests)?;
     }
+    ledger.flush()?;
     Ok(sent)
 }
