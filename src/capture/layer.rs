@@ -25,7 +25,9 @@ use crate::pipeline::silence;
 ///
 /// Add it to a `tracing-subscriber` [`Registry`](tracing_subscriber::Registry) as it is: it
 /// chooses for itself what to record, and wrapping it in a per-layer filter would lose spans
-/// whenever someone asks `enabled!`. Make one with [`builder`](crate::builder).
+/// whenever someone asks `enabled!`. Inside of an `Option` or a `Vec` it works, but is not told which
+/// subscriber it is part of, and `tracing` then asks all layers at every span and event. Make one
+/// with [`builder`](crate::builder).
 #[derive(Debug)]
 pub struct ActivityLayer {
     /// `None` when switched off by configuration.

@@ -102,9 +102,9 @@ impl Mode {
     /// Puts another policy in force. It asks `tracing` to ask about every callsite again, which may
     /// call other layers.
     pub(super) fn set(&self, policy: SamplingPolicy) {
-        let next = Arc::new(Sampler::new(policy));
         let before = {
             let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = Arc::new(Sampler::after(policy, &sampler));
             self.version.fetch_add(1, Ordering::Release);
             std::mem::replace(&mut *sampler, next)
         };
@@ -115,11 +115,12 @@ impl Mode {
             if self.changing.swap(true, Ordering::SeqCst) {
                 return;
             }
+            // Other layers are asked, and may panic: the next change must still be possible.
+            let _changing = Changing(&self.changing);
             let collects = self.collects();
             if collects != self.epoch().collects() {
                 self.change(collects);
             }
-            self.changing.store(false, Ordering::SeqCst);
         }
     }
 
@@ -143,5 +144,14 @@ impl Mode {
     fn want(&self, collects: bool) {
         self.lean.store((!collects).into(), Ordering::Release);
         tracing_core::callsite::rebuild_interest_cache();
+    }
+}
+
+/// While it lives, a thread is changing what is collected.
+struct Changing<'a>(&'a AtomicBool);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
     }
 }

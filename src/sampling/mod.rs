@@ -2,19 +2,21 @@
 //! is decided.
 //!
 //! [`TailSampler`] is pure: it looks at the policy and at what the request turned out to be, so it
-//! can run on the request's thread and anyone can recompute it from the row. [`Budget`] is the only
+//! can run on the request's thread, and without a budget anyone can recompute it from the row, but
+//! for names that secrets were taken out of. [`Budget`] is the only
 //! state: it counts what asks to be kept and answers with the [`Shares`] that may be. [`Sampler`]
 //! puts the two together.
 //!
 //! What is random follows OpenTelemetry's consistent probability sampling
 //! (`trace/tracestate-probability-sampling.md`): a trace is kept when R, the low 56 bits of its id
-//! or the `rv` that came with it, is at least the rejection threshold T. So services that share a
-//! trace id agree. The trace then stands for 2^56 / (2^56 - T) requests.
+//! or the `rv` of its trace state, is at least the rejection threshold T. So services that share a
+//! trace id agree. `rv` is for callers of [`TailSampler`]: the layer reads no trace state. The trace then stands for 2^56 / (2^56 - T) requests.
 //!
 //! Invariants:
 //! - T never depends on R: the budget looks at what was *offered*, never at what was kept. So the
 //!   sum of the weights is an unbiased estimate, with a budget as without one.
-//! - Every request that any rule could keep has a chance above 0, however small the budget.
+//! - Every request that any rule could keep has a chance above 0, however small the rate or the
+//!   budget.
 //! - No lock, no allocation, no clock: the time is passed in.
 //!
 //! Order of the rules, first match wins:
@@ -31,6 +33,7 @@
 mod budget;
 mod tail;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use budget::{Budget, Shares};
@@ -96,7 +99,7 @@ pub fn randomness(trace_id: TraceId) -> u64 {
 pub struct Sampler {
     policy: SamplingPolicy,
     tail: TailSampler,
-    budget: Option<Budget>,
+    budget: Option<Arc<Budget>>,
     /// A success that took at most so many nanoseconds and whose R is below this is dropped, as
     /// nearly every request is. 0 where it cannot be told so easily.
     usual: (u64, u64),
@@ -106,8 +109,23 @@ impl Sampler {
     /// A sampler for this policy, its budget untouched.
     #[must_use]
     pub fn new(policy: SamplingPolicy) -> Self {
+        let budget = policy.budget.map(|per_second| Arc::new(Budget::new(per_second)));
+        Self::with_budget(policy, budget)
+    }
+
+    /// A sampler for this policy that takes the place of another. Where the budget is the same, it
+    /// goes on counting.
+    #[must_use]
+    pub fn after(policy: SamplingPolicy, previous: &Self) -> Self {
+        if policy.budget == previous.policy.budget {
+            Self::with_budget(policy, previous.budget.clone())
+        } else {
+            Self::new(policy)
+        }
+    }
+
+    fn with_budget(policy: SamplingPolicy, budget: Option<Arc<Budget>>) -> Self {
         let tail = TailSampler::new(&policy);
-        let budget = policy.budget.map(Budget::new);
         let usual = if budget.is_none() { tail.usual() } else { (0, 0) };
         Self { policy, tail, budget, usual }
     }
@@ -164,7 +182,7 @@ mod tests {
             let mut dropped = 0;
             for _ in 0..20_000 {
                 let outcomes = [Outcome::Success, Outcome::ClientFault, Outcome::ServerFault];
-                // About the threshold, and far above 64 bits' worth of nothing.
+                // Around the thresholds of the policies, and the extremes.
                 let nanos = [0, 1, 2, 500_000_000, 500_000_001, u64::MAX][random.usize(..6)];
                 let finished = Finished {
                     outcome: outcomes[random.usize(..3)],
@@ -181,5 +199,31 @@ mod tests {
             }
             assert_eq!(dropped > 500, drops, "{policy}: {dropped}");
         }
+    }
+
+    #[test]
+    fn a_policy_set_again_and_again_does_not_fill_its_budget_up() {
+        let policy: SamplingPolicy = "all,budget=100/s".parse().unwrap();
+        let mut random = fastrand::Rng::with_seed(5);
+        let mut kept = |again: bool| {
+            let mut sampler = Sampler::new(policy.clone());
+            let mut kept = 0;
+            for request in 0..100_000 {
+                if again && request % 100 == 0 {
+                    sampler = Sampler::after(policy.clone(), &sampler);
+                }
+                let finished = Finished {
+                    trace_id: TraceId::from_bytes(random.u128(..).to_be_bytes()),
+                    ..Finished::default()
+                };
+                // Ten seconds in all.
+                let decision = sampler.decide(&finished, || request * 100_000);
+                kept += u32::from(decision != Decision::Drop);
+            }
+            kept
+        };
+        let (once, again) = (kept(false), kept(true));
+        assert!((800..1_500).contains(&once), "{once}");
+        assert!(again < 1_500, "{again} against {once}");
     }
 }

@@ -18,7 +18,7 @@ impl Rate {
     /// The nearest rate to a probability; what is outside of 0 to 1 is taken for the nearest end.
     #[must_use]
     pub fn new(probability: f64) -> Self {
-        Self((probability.clamp(0.0, 1.0) * RANDOM_SPACE as f64) as u64)
+        Self::at_least_one(probability.clamp(0.0, 1.0) * RANDOM_SPACE as f64)
     }
 
     /// The probability.
@@ -29,7 +29,12 @@ impl Rate {
 
     /// This share of it, which keeps the traces with the highest R.
     fn share(self, share: f64) -> Self {
-        if share < 1.0 { Self((self.0 as f64 * share) as u64) } else { self }
+        if share < 1.0 { Self::at_least_one(self.0 as f64 * share) } else { self }
+    }
+
+    /// The nearest number of values of R, and one where it is more than none.
+    fn at_least_one(values: f64) -> Self {
+        Self((values.round() as u64).max(u64::from(values > 0.0)))
     }
 
     fn keeps(self, randomness: u64) -> bool {
@@ -333,6 +338,15 @@ mod tests {
 
     fn keep(reason: KeepReason, weight: f32) -> Decision {
         Decision::Keep { reason, weight }
+    }
+
+    #[test]
+    fn a_rate_above_0_never_becomes_0() {
+        let highest = request(Outcome::Success, FAST, u64::MAX);
+        assert_ne!(decide("rate=1e-20", &highest), Decision::Drop);
+        let tail = TailSampler::new(&"rate=1e-12".parse().unwrap());
+        let shares = Shares { rules: 1.0, random: 1e-12 };
+        assert_ne!(tail.decide(&highest, shares), Decision::Drop);
     }
 
     #[test]

@@ -15,9 +15,11 @@
 //! is `rate_limiting`.
 //!
 //! Invariants:
-//! - What a policy prints reads back as the same policy.
+//! - What a policy that was read prints reads back as the same policy. One made in code may hold
+//!   what the language cannot say, such as a rate above 1.
 //! - An error names the column, the rule and what is accepted there. Nothing panics.
-//! - A text that would keep nothing has to say so by `off`: it would more likely be a mistake.
+//! - A text that would keep nothing has to say so by `off` or `rate=0`: it would more likely be a
+//!   mistake.
 //!
 //! Absent on purpose: which rule wins, and every figure that the decision needs (`sampling`).
 
