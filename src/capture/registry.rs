@@ -74,17 +74,18 @@ pub(super) fn begin_root<S>(
 ) where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    if !role.root {
+    if !role.root && !shared.mode.unfollowed {
         return;
     }
     let Some(span) = ctx.span(id) else { return };
-    // It may be inside of a request whose spans are not followed.
+    // What this thread entered before spans were followed, it does not know of: it may be inside of
+    // a request.
     if shared.mode.unfollowed
         && span.parent().is_some_and(|parent| find_root(shared, &parent).is_some())
     {
         return ask_for_span(shared, attributes, id, role, ctx);
     }
-    if !shared.is_enabled() {
+    if !role.root || !shared.is_enabled() {
         return;
     }
     let any_parentless = shared.config.roots == Roots::All && span.parent().is_none();
