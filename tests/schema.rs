@@ -183,6 +183,17 @@ fn a_quantile_from_the_histogram_is_within_a_bucket_of_the_exact_one() {
 }
 
 #[test]
+fn the_rollup_is_read_by_the_hour() {
+    let db = Db::new();
+    write(&db, vec![on_path(1)]);
+    let read = "EXPLAIN indexes = 1 SELECT sum(requests) FROM {db}.activity_minutes WHERE minute >= now() - INTERVAL 1 HOUR";
+    let plan = db.query(read);
+    let (_, primary) = plan.split_once("PrimaryKey").expect("a primary key");
+    let condition = primary.split("Parts").next().unwrap_or_default();
+    assert!(condition.contains("toStartOfHour(minute) in"), "{plan}");
+}
+
+#[test]
 fn extreme_durations_and_weights_leave_the_rollup_readable() {
     let db = Db::new();
     let weights = [f32::NAN, f32::INFINITY, 2.5, 0.0];
@@ -227,7 +238,10 @@ fn traced() -> Activity {
         host: "web-1".to_owned(),
         ..on_path(1)
     };
-    let mut traced = kept(vec![span("request", 0), query, inner], root);
+    let mut request = span("request", 0);
+    // As the middleware says it: the columns say it again.
+    request.attributes = vec![("http.route".into(), Value::Str("/orders/{id}".to_owned()))];
+    let mut traced = kept(vec![request, query, inner], root);
     traced.trace.as_mut().unwrap().events.push(event);
     traced
 }
@@ -242,7 +256,7 @@ fn the_column_trace_is_the_spans_as_json() {
     .unwrap();
     let expected = json!([
         { "name": "request", "parent": null, "start_us": 0, "duration_us": 1000, "error": null,
-          "attributes": {} },
+          "attributes": { "http.route": "/orders/{id}" } },
         { "name": "SELECT \"orders\"\n", "parent": 0, "start_us": 200, "duration_us": 900,
           "error": "timeout",
           "attributes": { "rows": -5, "table": "a\\b\"c\u{1}", "otel.kind": "client" } },
@@ -259,7 +273,7 @@ fn values_in_data_are_read_by_name_and_what_is_no_object_is_empty() {
     for data in ["{\"total\":5,\"a\":{\"b\":\"x\"}}", "", "{\"total\":", "[1]", "5", "{}"] {
         write(&db, vec![Activity { data: data.to_owned(), ..on_path(1) }]);
     }
-    let sql = "SELECT sum(data_json.total::UInt64), any(data_json.a.b) FROM {db}.activities";
+    let sql = "SELECT sum(data_json.total::UInt64), any(data_json.a.b::Nullable(String)) FROM {db}.activities";
     assert_eq!(db.query(sql), "5\tx");
 }
 
@@ -311,6 +325,8 @@ Links.Attributes\tArray(Map(LowCardinality(String), String))";
     assert_eq!(pick("Timestamp"), starts);
     assert_eq!(rows[0]["ResourceAttributes"]["service.name"], "shop");
     assert_eq!(rows[0]["SpanAttributes"]["http.response.status_code"], "503");
+    let twice = "SELECT count() FROM {db}.activity_spans WHERE length(mapKeys(SpanAttributes)) != length(arrayDistinct(mapKeys(SpanAttributes)))";
+    assert_eq!(db.query(twice), "0");
     let attributes = json!({ "rows": "-5", "table": "a\\b\"c\u{1}", "otel.kind": "client" });
     assert_eq!(rows[1]["SpanAttributes"], attributes);
     assert_eq!(rows[1]["Events.Name"], json!(["slow"]));
@@ -420,8 +436,9 @@ fn a_clusters_tables_fit_each_other() {
     for table in ["activities", "activity_spans", "trace_shapes"] {
         assert_eq!(db.count(table), plain.count(table), "{table}");
     }
-    let requests = "SELECT sum(requests) FROM {db}.activity_minutes";
-    assert_eq!(db.query(requests), "2");
+    for table in ["activity_minutes", "trace_shapes"] {
+        assert_eq!(db.query(&format!("SELECT sum(requests) FROM {{db}}.{table}")), "2", "{table}");
+    }
 }
 
 #[test]

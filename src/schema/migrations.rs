@@ -300,7 +300,7 @@ mod tests {
             assert!(["Replicated", "Distributed"].iter().any(|it| engine.starts_with(it)), "{sql}");
         }
         let distributed = all.iter().filter(|sql| sql.contains("Distributed('{cluster}', 'shop'"));
-        assert_eq!(distributed.count(), 2);
+        assert_eq!(distributed.count(), 3);
         assert!(!self::all(&options(None)).iter().any(|sql| sql.contains("Distributed")));
     }
 

@@ -16,6 +16,9 @@ CREATE TABLE IF NOT EXISTS {database}.activity_minutes{local}{on_cluster}
 )
 ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toYYYYMM(minute)
+-- `minute` itself stays out of the primary key: beside the expression of it, it would switch off the
+-- pruning by that expression.
+PRIMARY KEY (toStartOfHour(minute), service, okind, ekind, route)
 ORDER BY (toStartOfHour(minute), service, okind, ekind, route, outcome, site_version, minute)
 {minutes_ttl}
 -- Of its own: with a window on `activities` alone, a repeated insert would count here twice.

@@ -1,6 +1,6 @@
 -- The code paths that requests took, one row for each service and fingerprint. Rows of one path
 -- are added up when parts merge: read with FINAL, or group.
-CREATE TABLE IF NOT EXISTS {database}.trace_shapes{on_cluster}
+CREATE TABLE IF NOT EXISTS {database}.trace_shapes{local}{on_cluster}
 (
     service        LowCardinality(String),
     trace_hash     String COMMENT 'Fingerprint of the trace; other: of those beyond the cap' CODEC(ZSTD(1)),
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS {database}.trace_shapes{on_cluster}
             CAST([], 'Array(String)')) AS paths),
         arraySort((i, path) -> path, range(length(span_name)), paths)), '\n') COMMENT 'The tree of spans as text'
 )
-ENGINE = {replicated}AggregatingMergeTree{everywhere}
+ENGINE = {replicated}AggregatingMergeTree
 ORDER BY (service, trace_hash)
 {shapes_ttl}
 SETTINGS {window}
@@ -47,16 +47,16 @@ COMMENT 'The code paths that requests took';;
 -- `other` where the service has {shapes_cap} paths seen in the last 30 days, and beyond the first
 -- {shapes_at_once} of one insert. One level of SELECT without scalar subqueries, because planning
 -- this is what an insert pays for it; the rows of `other` are added up by the table.
-CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.trace_shapes_mv{on_cluster} TO {database}.trace_shapes AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.trace_shapes_mv{on_cluster} TO {database}.trace_shapes{local} AS
 SELECT
     a.service AS service,
     if(
-        ((a.service, toString(a.trace_hash)) IN (SELECT service, trace_hash FROM {database}.trace_shapes) AS known)
+        ((a.service, toString(a.trace_hash)) IN (SELECT service, trace_hash FROM {database}.trace_shapes{local}) AS known)
         OR (
             row_number() OVER (PARTITION BY a.service, known ORDER BY min(a.when), a.trace_hash) <= {shapes_at_once}
             AND a.service NOT IN (
                 SELECT service
-                FROM {database}.trace_shapes
+                FROM {database}.trace_shapes{local}
                 WHERE last_seen > now() - toIntervalDay(30)
                 GROUP BY service
                 HAVING uniqExact(trace_hash) >= {shapes_cap}
@@ -80,4 +80,7 @@ SELECT
         rank) AS example
 FROM {database}.activities{local} AS a
 WHERE a.trace_hash != ''
-GROUP BY a.service, a.trace_hash
+GROUP BY a.service, a.trace_hash;
+
+CREATE TABLE IF NOT EXISTS {database}.trace_shapes{on_cluster} AS {database}.trace_shapes_local
+ENGINE = Distributed({cluster}, {database_text}, trace_shapes_local)

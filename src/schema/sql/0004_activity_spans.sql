@@ -23,7 +23,7 @@ SELECT
         'host.name', host), 'Map(LowCardinality(String), String)') AS ResourceAttributes,
     toString(nth_target) AS ScopeName,
     '' AS ScopeVersion,
-    CAST(if(nth > 0, nth_attributes, mapConcat(nth_attributes, mapFilter((key, value) -> value != '', map(
+    CAST(if(nth > 0, nth_attributes, mapUpdate(nth_attributes, mapFilter((key, value) -> value != '', map(
         'http.request.method', toString(method),
         'http.route', toString(route),
         'http.response.status_code', if(status = 0, '', toString(status)),
@@ -50,7 +50,7 @@ SELECT
     CAST(arrayFilter((message, span) -> span = nth, event_message, event_span), 'Array(LowCardinality(String))') AS `Events.Name`,
     arrayMap(
         (fields, level, target) -> CAST(
-            mapConcat(JSONExtract(fields, 'Map(String, String)'), map('level', toString(level), 'target', toString(target))),
+            mapUpdate(JSONExtract(fields, 'Map(String, String)'), map('level', toString(level), 'target', toString(target))),
             'Map(LowCardinality(String), String)'),
         arrayFilter((fields, span) -> span = nth, event_fields, event_span),
         arrayFilter((level, span) -> span = nth, event_level, event_span),
