@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf as _;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -19,17 +21,31 @@ pin_project! {
         #[pin]
         inner: B,
         exchange: Option<Exchange>,
-        // Bytes to come, where the body told their number: a server does not ask for the end of
-        // what it has in full.
+        // Bytes to come, where the body or the head told their number: a server does not ask for
+        // the end of what it has in full.
         remaining: Option<u64>,
     }
 }
 
 impl<B: Body> ResponseBody<B> {
     pub(super) fn new(inner: B, exchange: Option<Exchange>) -> Self {
-        let remaining = if exchange.is_some() { inner.size_hint().exact() } else { None };
-        Self { inner, exchange, remaining }
+        Self { inner, exchange, remaining: None }
     }
+
+    /// The body of an answer with this head, whose end will be the exchange's.
+    pub(super) fn following(inner: B, headers: &HeaderMap, exchange: Exchange) -> Self {
+        let remaining = inner.size_hint().exact().or_else(|| content_length(headers));
+        if inner.is_end_stream() || remaining == Some(0) && !exchange.awaits_trailers() {
+            exchange.complete();
+            return Self::new(inner, None);
+        }
+        Self { inner, exchange: Some(exchange), remaining }
+    }
+}
+
+/// The number of bytes that the head announces. A server sends no more of them, whatever follows.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl<B: Default> Default for ResponseBody<B> {

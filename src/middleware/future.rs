@@ -72,15 +72,20 @@ where
 /// The answer whose body will end the exchange, unless there is none to wait for.
 fn answered<B: Body>(
     response: Response<B>,
-    mut exchange: Option<Exchange>,
+    exchange: Option<Exchange>,
 ) -> Response<ResponseBody<B>> {
     let (parts, body) = response.into_parts();
-    let is_over = exchange.as_mut().is_some_and(|exchange| {
-        exchange.answered(&parts);
-        exchange.ends_with_head(parts.status) || body.is_end_stream()
-    });
-    if is_over && let Some(exchange) = exchange.take() {
-        exchange.complete();
-    }
-    Response::from_parts(parts, ResponseBody::new(body, exchange))
+    let body = match exchange {
+        None => ResponseBody::new(body, None),
+        Some(mut exchange) => {
+            exchange.answered(&parts);
+            if exchange.ends_with_head(parts.status) {
+                exchange.complete();
+                ResponseBody::new(body, None)
+            } else {
+                ResponseBody::following(body, &parts.headers, exchange)
+            }
+        }
+    };
+    Response::from_parts(parts, body)
 }

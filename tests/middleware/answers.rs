@@ -13,7 +13,7 @@ use axum::extract::{Path, Request};
 use axum::http::{Response, StatusCode, header};
 use axum::routing::get;
 use axum::{Router, response::IntoResponse};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, SizeHint};
 use tower::{Layer as _, ServiceExt as _};
@@ -110,12 +110,21 @@ impl hyper::body::Body for Sized {
     }
 }
 
+/// A stream of which only the head tells the length, as of a file.
+async fn announced(Path(text): Path<String>) -> impl IntoResponse {
+    let text = text.trim_start_matches("nothing").to_owned();
+    let length = [(header::CONTENT_LENGTH, text.len().to_string())];
+    let parts = [Ok::<_, Infallible>(Bytes::from(text))];
+    (length, Body::from_stream(stream::iter(parts).chain(stream::pending())))
+}
+
 fn routes() -> Router {
     Router::new()
         .route("/", get(|| async { "index" }))
         .route("/users/{id}", get(user))
         .route("/empty", get(|| async { StatusCode::NO_CONTENT }))
         .route("/sized", get(|| async { Body::new(Sized(Some("five!"))) }))
+        .route("/announced/{text}", get(announced))
         .route("/boom", get(|| async { StatusCode::BAD_GATEWAY }))
         .route("/panic", get(panics))
         .route("/hang", get(hang))
@@ -222,6 +231,19 @@ fn an_answer_of_known_length_ends_although_nobody_asks_for_its_end() {
     let answer = server.get("/sized");
     assert!(answer.contains("content-length: 5") && answer.ends_with("five!"), "{answer}");
     assert_eq!(essence(&server.one()), ("GET /sized", 200, Success, ""));
+}
+
+#[test]
+fn an_answer_whose_head_tells_its_length_ends_with_its_last_byte() {
+    for text in ["five!", "nothing"] {
+        let server = server();
+        let answer = server.get(&format!("/announced/{text}"));
+        let sent = text.trim_start_matches("nothing");
+        assert!(answer.contains(&format!("content-length: {}", sent.len())), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{sent}")), "{answer}");
+        let activity = server.one();
+        assert_eq!(essence(&activity), ("GET /announced/{text}", 200, Success, ""));
+    }
 }
 
 #[test]
