@@ -234,11 +234,12 @@ fn answers_with_status(root: &Callsite) -> bool {
 }
 
 /// Whose fault a gRPC code tells, by OpenTelemetry's convention for the server side: UNKNOWN,
-/// `DEADLINE_EXCEEDED`, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and `DATA_LOSS` are errors.
+/// `DEADLINE_EXCEEDED`, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and `DATA_LOSS` are errors. A code that
+/// gRPC does not define counts as UNKNOWN.
 fn grpc_outcome(code: u16) -> Outcome {
     match code {
         0 => Outcome::Success,
-        2 | 4 | 12 | 13 | 14 | 15 => Outcome::ServerFault,
+        2 | 4 | 12 | 13 | 14 | 15 | 17.. => Outcome::ServerFault,
         _ => Outcome::ClientFault,
     }
 }

@@ -14,8 +14,19 @@ use super::copy::{append, listed, wanted};
 use super::grpc::{self, Call};
 use super::identity::Who;
 use super::layer::Settings;
-use super::span::open_span;
+use super::span::{name_call, name_request, open_span};
 use crate::capture::{Breakage, Captured, CapturedBody, InCharge};
+
+/// What the request and its answer speak.
+#[derive(Debug)]
+enum Protocol {
+    /// Its status is HTTP's.
+    Http,
+    /// It asks for this call of gRPC; nothing has told yet that it is one.
+    Asked(Call),
+    /// Its code tells the status, in the headers or in the trailers.
+    Grpc,
+}
 
 /// A request under way.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -25,8 +36,11 @@ pub(super) struct Exchange {
     charge: Option<InCharge>,
     span: Span,
     identity: Option<fn(&Extensions) -> Who<'_>>,
-    /// Its code tells the status, in the headers or in the trailers.
-    is_grpc: bool,
+    protocol: Protocol,
+    /// The status of the answer, once there is one.
+    status: Option<StatusCode>,
+    /// The service failed by its own word, whatever becomes of the client.
+    has_failed: bool,
     /// A gRPC code was told.
     has_code: bool,
     /// No body follows whatever the status.
@@ -48,8 +62,8 @@ impl Exchange {
         if LevelFilter::current() < Level::INFO {
             return None;
         }
-        let call = Call::of(parts);
-        let span = open_span(settings, parts, call.as_ref());
+        let mut call = Call::of(parts);
+        let span = open_span(settings, parts, call.as_mut());
         if span.is_disabled() {
             return None;
         }
@@ -57,7 +71,9 @@ impl Exchange {
             charge: InCharge::of(&span),
             span,
             identity: settings.identity,
-            is_grpc: call.is_some(),
+            protocol: call.map_or(Protocol::Http, Protocol::Asked),
+            status: None,
+            has_failed: false,
             has_code: false,
             is_head: parts.method == Method::HEAD,
             is_connect: parts.method == Method::CONNECT,
@@ -105,16 +121,44 @@ impl Exchange {
         self.copy = self.wanted(&parts.headers);
         let content_type = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         self.is_endless = content_type.is_some_and(|it| it.starts_with(b"text/event-stream"));
-        if !self.is_grpc {
-            self.span.record("http.response.status_code", parts.status.as_u16());
-            if parts.status.is_server_error() {
-                self.span.record("otel.status_code", "ERROR");
-                self.span.record("error.type", parts.status.as_str());
+        self.status = Some(parts.status);
+        match self.protocol {
+            Protocol::Http => self.http_status(parts.status),
+            Protocol::Asked(_) if grpc::speaks(&parts.headers) => {
+                self.is_a_call();
+                match parts.status {
+                    StatusCode::OK => self.trailers(&parts.headers),
+                    other => self.code(grpc::code_of(other)),
+                }
             }
-        } else if parts.status == StatusCode::OK {
-            self.trailers(&parts.headers);
-        } else {
-            self.code(grpc::code_of(parts.status));
+            // Trailers may still tell.
+            Protocol::Asked(_) | Protocol::Grpc => {}
+        }
+    }
+
+    fn http_status(&mut self, status: StatusCode) {
+        self.span.record("http.response.status_code", status.as_u16());
+        if status.is_server_error() {
+            self.has_failed = true;
+            self.span.record("otel.status_code", "ERROR");
+            self.span.record("error.type", status.as_str());
+        }
+    }
+
+    /// What was asked for is a call.
+    fn is_a_call(&mut self) {
+        if let Protocol::Asked(call) = std::mem::replace(&mut self.protocol, Protocol::Grpc) {
+            name_call(&self.span, &call);
+        }
+    }
+
+    /// Nothing told that it was a call, and nothing will.
+    fn settle(&mut self) {
+        let Protocol::Asked(call) = &self.protocol else { return };
+        name_request(&self.span, call);
+        self.protocol = Protocol::Http;
+        if let Some(status) = self.status {
+            self.http_status(status);
         }
     }
 
@@ -149,6 +193,7 @@ impl Exchange {
     /// Ends the exchange: hands over what was copied, and the charge of saying how it ended.
     fn end(&mut self) -> Option<InCharge> {
         self.ended = true;
+        self.settle();
         let charge = self.charge.take()?;
         if let Some(response) = self.copy.take() {
             let response = Some(response);
@@ -159,10 +204,11 @@ impl Exchange {
 
     /// Headers or trailers that may tell the gRPC code.
     pub(super) fn trailers(&mut self, headers: &HeaderMap) {
-        if !self.is_grpc {
+        if matches!(self.protocol, Protocol::Http) {
             return;
         }
         let Some(code) = grpc::status(headers) else { return };
+        self.is_a_call();
         if code != 0
             && let Some(message) = grpc::message(headers)
         {
@@ -180,6 +226,7 @@ impl Exchange {
             self.span.record("rpc.method", "_OTHER");
         }
         if grpc::is_server_fault(code) {
+            self.has_failed = true;
             self.span.record("otel.status_code", "ERROR");
         }
     }
@@ -197,7 +244,7 @@ impl Exchange {
 
     /// Whether the answer's body may end with more than its last byte.
     pub(super) fn awaits_trailers(&self) -> bool {
-        self.is_grpc && !self.has_code
+        matches!(self.protocol, Protocol::Grpc) && !self.has_code
     }
 
     /// Whether no body follows this status: a server would not even ask for it. What a connection
@@ -231,6 +278,7 @@ impl Exchange {
     }
 
     fn broke(&mut self, breakage: Breakage) {
+        self.settle();
         self.span.record("error.type", breakage.as_str());
         self.span.record("otel.status_code", "ERROR");
         if let Some(charge) = self.end() {
@@ -250,7 +298,10 @@ impl Drop for Exchange {
         if self.is_endless {
             return self.finish();
         }
-        self.span.record("error.type", "client_disconnected");
+        self.settle();
+        if !self.has_failed {
+            self.span.record("error.type", "client_disconnected");
+        }
         if let Some(charge) = self.end() {
             charge.disconnected();
         }

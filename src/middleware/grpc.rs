@@ -1,5 +1,8 @@
 //! gRPC over HTTP: what a call is named and how it went.
 //!
+//! A request only asks for a call: any client may. That it is one the answer tells, by its type or
+//! by a code; else it is a request like all others.
+//!
 //! From gRPC's `PROTOCOL-HTTP2.md`: the path is `/{service}/{method}`, the code stands in the
 //! trailers or, when there is no message, in the headers; an answer other than 200 comes from
 //! something that speaks no gRPC and is mapped by `http-grpc-status-mapping.md`.
@@ -8,36 +11,53 @@ use std::borrow::Cow;
 
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
+
+const STATUS: &str = "grpc-status";
 
 pub(super) const UNKNOWN: u16 = 2;
 pub(super) const UNIMPLEMENTED: u16 = 12;
 
+/// The last code that gRPC defines.
+const LAST: u16 = 16;
+
 /// What is called.
 #[derive(Debug)]
-pub(super) struct Call<'a> {
-    pub(super) service: &'a str,
-    pub(super) method: &'a str,
+pub(super) struct Call {
+    pub(super) service: Box<str>,
+    pub(super) method: Box<str>,
+    /// The route that serves it, for when it is no call.
+    pub(super) route: Option<Box<str>>,
 }
 
-impl<'a> Call<'a> {
-    /// The call, where the request is one.
-    pub(super) fn of(parts: &'a Parts) -> Option<Self> {
-        let content_type = parts.headers.get(CONTENT_TYPE)?.as_bytes();
-        match content_type.strip_prefix(b"application/grpc")? {
-            [] | [b'+' | b';', ..] => {}
-            _ => return None,
+impl Call {
+    /// The call that the request asks for.
+    pub(super) fn of(parts: &Parts) -> Option<Self> {
+        if parts.method != Method::POST || !is_grpc(&parts.headers) {
+            return None;
         }
         let (service, method) = parts.uri.path().strip_prefix('/')?.rsplit_once('/')?;
-        Some(Self { service, method })
+        Some(Self { service: service.into(), method: method.into(), route: None })
     }
 }
 
-/// The code in headers or trailers. One that is no number counts as UNKNOWN.
+/// Whether the body is of gRPC's type.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = content_type.and_then(|it| it.strip_prefix(b"application/grpc"));
+    matches!(rest, Some([] | [b'+' | b';', ..]))
+}
+
+/// Whether who answers so speaks gRPC.
+pub(super) fn speaks(headers: &HeaderMap) -> bool {
+    is_grpc(headers) || headers.contains_key(STATUS)
+}
+
+/// The code in headers or trailers. One that gRPC does not define counts as UNKNOWN.
 pub(super) fn status(headers: &HeaderMap) -> Option<u16> {
-    let code = headers.get("grpc-status")?.to_str().ok();
-    Some(code.and_then(|code| code.parse().ok()).filter(|code| *code < 100).unwrap_or(UNKNOWN))
+    let code = headers.get(STATUS)?.to_str().ok();
+    Some(code.and_then(|code| code.parse().ok()).filter(|code| *code <= LAST).unwrap_or(UNKNOWN))
 }
 
 /// What went wrong, in the service's words.

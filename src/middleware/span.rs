@@ -22,7 +22,7 @@ use crate::model::known_method;
 use crate::redact::Redactor;
 
 /// The span of a request, disabled where nobody wants it.
-pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&Call<'_>>) -> Span {
+pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&mut Call>) -> Span {
     let listener = Listener::current();
     let (peer, http) = (peer(settings, parts), listener.http());
     let proxies = settings.trusted_proxies.as_ref().unwrap_or(&http.trusted_proxies);
@@ -37,7 +37,10 @@ pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&Call<'
         agent: header(&parts.headers, USER_AGENT),
     };
     match call {
-        Some(call) => rpc_span(call, &caller),
+        Some(call) => {
+            call.route = route(settings, parts).map(|route| route.into());
+            rpc_span(parts, &caller, listener.redactor())
+        }
         None => http_span(settings, parts, &caller, listener.redactor()),
     }
 }
@@ -96,26 +99,53 @@ fn http_span(settings: &Settings, parts: &Parts, caller: &Caller<'_>, redactor: 
     )
 }
 
-fn rpc_span(call: &Call<'_>, caller: &Caller<'_>) -> Span {
+/// The span of a request that asks for a call. What it is called stands open until the answer tells
+/// whether it is one: see [`name_call`] and [`name_request`].
+fn rpc_span(parts: &Parts, caller: &Caller<'_>, redactor: &Redactor) -> Span {
+    let query = parts.uri.query().filter(|query| !query.is_empty());
     tracing::info_span!(
         target: REQUEST_TARGET,
         "gRPC request",
-        "otel.name" = display(format_args!("{}/{}", call.service, call.method)),
+        "otel.name" = Empty,
         "otel.kind" = "server",
-        "rpc.system" = "grpc",
-        "rpc.service" = call.service,
-        "rpc.method" = call.method,
+        "rpc.system" = Empty,
+        "rpc.service" = Empty,
+        "rpc.method" = Empty,
+        "http.request.method" = Empty,
+        "http.route" = Empty,
+        "url.path" = parts.uri.path(),
+        "url.query" = query.map(|query| display(redactor.query(query))),
+        "network.protocol.version" = version(parts.version),
         "user_agent.original" = caller.agent,
         "client.address" = caller.address.map(display),
         "trace_id" = caller.trace,
         "user.id" = Empty,
         "session.id" = Empty,
         "rpc.grpc.status_code" = Empty,
+        "http.response.status_code" = Empty,
         "error.type" = Empty,
         "exception.message" = Empty,
         "otel.status_code" = Empty,
         "otel.status_description" = Empty,
     )
+}
+
+/// Names the span of a call.
+pub(super) fn name_call(span: &Span, call: &Call) {
+    span.record("otel.name", tracing::field::display(format_args!("{}/{}", call.service, call.method)));
+    span.record("rpc.system", "grpc");
+    span.record("rpc.service", &*call.service);
+    span.record("rpc.method", &*call.method);
+}
+
+/// Names the span of what asked for a call and was none.
+pub(super) fn name_request(span: &Span, call: &Call) {
+    let name = Name { method: "POST", route: call.route.as_deref() };
+    span.record("otel.name", tracing::field::display(&name));
+    span.record("http.request.method", name.method);
+    if let Some(route) = name.route {
+        span.record("http.route", route);
+    }
 }
 
 fn version(version: Version) -> &'static str {

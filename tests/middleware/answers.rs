@@ -125,6 +125,7 @@ fn routes() -> Router {
         .route("/empty", get(|| async { StatusCode::NO_CONTENT }))
         .route("/sized", get(|| async { Body::new(Sized(Some("five!"))) }))
         .route("/announced/{text}", get(announced))
+        .route("/fails-at-length", get(|| async { (StatusCode::BAD_GATEWAY, endless()) }))
         .route("/boom", get(|| async { StatusCode::BAD_GATEWAY }))
         .route("/panic", get(panics))
         .route("/hang", get(hang))
@@ -263,6 +264,13 @@ fn a_client_that_leaves_in_the_middle_of_a_body_is_a_client_fault() {
     server.leave_after("/endless", "part");
     let activity = server.one();
     assert_eq!(essence(&activity), ("GET /endless", 200, ClientFault, "client_disconnected"));
+}
+
+#[test]
+fn a_client_that_leaves_an_error_is_not_its_cause() {
+    let server = server();
+    server.leave_after("/fails-at-length", "part");
+    assert_eq!(essence(&server.one()), ("GET /fails-at-length", 502, ServerFault, "502"));
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::server::{Server, config};
 
 type Parts = futures_util::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>;
 
-/// Answers as the method's name says: `Headers5`, `Trailers0`, `Plain503`, `Nothing0`.
+/// Answers as the method's name says: `Headers5`, `Trailers0`, `Plain503`, `Nothing0`; `Http200` as
+/// what knows nothing of gRPC, `Late0` until its trailers.
 async fn call(request: Request<Incoming>) -> Result<Response<StreamBody<Parts>>, Infallible> {
     let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
     let (place, code) = method.split_at(method.find(|c: char| c.is_ascii_digit()).unwrap());
@@ -28,7 +29,11 @@ async fn call(request: Request<Incoming>) -> Result<Response<StreamBody<Parts>>,
             response =
                 response.header("grpc-status", code).header("grpc-message", "no%20such user");
         }
-        "Trailers" => {
+        "Http" => response = Response::builder().status(code),
+        "Trailers" | "Late" => {
+            if place == "Late" {
+                response = Response::builder();
+            }
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", code.parse().unwrap());
             response = response.header("trailer", "grpc-status");
@@ -99,6 +104,52 @@ fn what_speaks_no_grpc_is_mapped_and_a_missing_code_is_unknown() {
 fn a_call_that_nobody_serves_does_not_name_the_row() {
     let (ekind, status, outcome, _) = ask("Headers12");
     assert_eq!((&*ekind, status, outcome), ("_OTHER/_OTHER", 12, ServerFault));
+}
+
+#[test]
+fn a_code_that_grpc_does_not_define_is_unknown() {
+    for method in ["Headers17", "Trailers99"] {
+        let (ekind, code, judged, _) = ask(method);
+        assert_eq!((ekind, code, judged), (format!("shop.v1.Users/{method}"), 2, ServerFault));
+    }
+}
+
+#[test]
+fn trailers_alone_tell_that_it_was_a_call() {
+    let (ekind, code, judged, _) = ask("Late5");
+    assert_eq!((&*ekind, code, judged), ("shop.v1.Users/Late5", 5, ClientFault));
+}
+
+const ASKS: &str = "content-type: application/grpc\r\nte: trailers\r\ncontent-length: 0\r\n";
+
+#[test]
+fn a_client_cannot_make_a_call_of_any_request() {
+    for (method, target, status, outcome) in [
+        ("GET", "/shop.v1.Users/Http200", 200, Success),
+        ("POST", "/shop.v1.Users/Http200", 200, Success),
+        ("POST", "/made/up/Http404", 404, ClientFault),
+        ("POST", "/made/up/Http503", 503, ServerFault),
+        ("GET", "/shop.v1.Users/Headers2", 200, Success),
+        ("GET", "/shop.v1.Users/Trailers2", 200, Success),
+    ] {
+        let server = server();
+        server.request(method, &format!("{target}?token=s3cret"), ASKS);
+        let it = server.one();
+        assert_eq!((&*it.method, it.status, it.outcome), (method, status, outcome), "{target}");
+        assert_eq!((&*it.ekind, &*it.route), (method, ""), "the path names nothing");
+        assert_eq!(it.url, format!("{target}?token=?"));
+    }
+}
+
+#[test]
+fn what_asked_for_a_call_and_was_none_has_its_route() {
+    let server = Server::axum(config(), || {
+        let create = axum::routing::post(|| async { "created" });
+        axum::Router::new().route("/orders/{id}", create).layer(RequestSpanLayer::new())
+    });
+    server.request("POST", "/orders/7", ASKS);
+    let it = server.one();
+    assert_eq!((&*it.ekind, &*it.route, it.status), ("POST /orders/{id}", "/orders/{id}", 200));
 }
 
 #[test]
