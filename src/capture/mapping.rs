@@ -17,7 +17,7 @@ use super::fields::{EVENT, FieldRecord};
 use super::fingerprint::{fingerprint, shape};
 use super::names::{Names, event_kind, is_annotated};
 use super::patch::ActivityPatch;
-use super::trace::trace;
+use super::trace::{attribute, trace};
 use crate::model::{Activity, Outcome};
 use crate::pipeline::Seed;
 use crate::redact::path_of;
@@ -154,7 +154,7 @@ impl<'a> Columns<'a> {
 pub(super) fn text(buffer: &Buffer, record: &FieldRecord) -> String {
     match buffer.fields.text_of(record) {
         Some(text) => text.to_owned(),
-        None => buffer.fields.value(record).to_string(),
+        None => attribute(&buffer.shared.redactor, buffer.fields.value(record)).to_string(),
     }
 }
 

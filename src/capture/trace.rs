@@ -6,7 +6,7 @@ use super::buffer::Buffer;
 use super::fields::{EVENT, FieldRecord};
 use super::mapping::{ip, span_errors, text};
 use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
-use crate::redact::{CARD, SECRET};
+use crate::redact::{CARD, Redactor, SECRET};
 
 /// The trace that a buffer records.
 pub(super) fn trace(buffer: &Buffer) -> Trace {
@@ -80,18 +80,18 @@ fn value(buffer: &Buffer, record: &FieldRecord, name: &str) -> Value {
             Value::Str(redactor.query(text.trim_start_matches('?')).to_string())
         }
         Some(text) if is_address(name) => Value::Str(redactor.url(text)),
-        _ => match buffer.fields.value(record) {
-            Value::U64(number) if redactor.hides_number(number) => card(),
-            Value::I64(number) if redactor.hides_number(u64::try_from(number).unwrap_or(0)) => {
-                card()
-            }
-            value => value,
-        },
+        _ => attribute(redactor, buffer.fields.value(record)),
     }
 }
 
-fn card() -> Value {
-    Value::Str(CARD.to_owned())
+/// A value, unless it is an integer that must not be kept.
+pub(super) fn attribute(redactor: &Redactor, value: Value) -> Value {
+    let number = match value {
+        Value::U64(number) => number,
+        Value::I64(number) => u64::try_from(number).unwrap_or(0),
+        _ => 0,
+    };
+    if redactor.hides_number(number) { Value::Str(CARD.to_owned()) } else { value }
 }
 
 /// Whole microseconds between two times.

@@ -74,11 +74,12 @@ impl Redactor {
         secrets.into_iter().chain(self.config.emails.then(Patterns::emails))
     }
 
-    /// `false` when there is certainly no secret in this text, nor in any part of it.
+    /// `false` when there is certainly no secret in this text, nor in any part of it. An expression of
+    /// the application's own may match a part and not the whole: `^`, `\b`.
     pub(crate) fn may_change(&self, text: &str) -> bool {
         self.patterns().any(|patterns| patterns.may_match(text))
             || self.config.cards && cards::may_hold(text)
-            || self.config.pattern.as_ref().is_some_and(|own| own.regex().is_match(text))
+            || self.config.pattern.is_some()
     }
 
     /// Takes the secrets out of a text. Where it is JSON, it stays JSON.

@@ -99,6 +99,48 @@ fn a_row_without_secrets_is_left_as_it_is() {
 }
 
 #[test]
+fn an_own_pattern_is_held_to_each_text_by_itself() {
+    for pattern in ["^ticket-[a-z0-9]+$", r"\bticket-[a-z0-9]+\b"] {
+        let mut config = config();
+        config.redact.pattern = Some(pattern.parse::<RedactPattern>().unwrap());
+        let (activities, _) = capture_with(config, || {
+            let root = request!("user.id" = "ticket-c4n4ry", "url.path" = "/a");
+            root.in_scope(|| {
+                // Texts before and behind it: joined, none of them would be found.
+                info_span!("load", a = "x", b = "ticket-c4n4ry", c = "y").in_scope(|| {
+                    info!(d = "z", e = "ticket-c4n4ry", "ticket-c4n4ry");
+                });
+                with_activity(|a| a.data("list", serde_json::json!(["ticket-c4n4ry"])));
+                let json = r#"["ticket-c4n4ry"]"#;
+                info_span!("json", json).in_scope(|| ());
+            });
+        });
+        assert_clean(&activities[0]);
+        assert_eq!(activities[0].user_id, "[redacted]");
+    }
+}
+
+#[test]
+fn integers_that_become_columns_are_looked_at_too() {
+    const NUMBER: u64 = 4_111_111_111_111_111;
+    let activity = capture_one(|| {
+        request!("user.id" = NUMBER, "session.id" = NUMBER.cast_signed()).in_scope(|| {
+            info_span!(
+                "said",
+                activity.okind = "card",
+                activity.oid = NUMBER,
+                activity.data.n = NUMBER
+            )
+            .in_scope(|| ());
+        });
+    });
+    assert_clean(&activity);
+    let Activity { user_id, session_id, oid, data, .. } = &activity;
+    assert_eq!((&**user_id, &**session_id, &**oid), ("[card]", "[card]", "[card]"));
+    assert_eq!(data, r#"{"n":"[card]"}"#);
+}
+
+#[test]
 fn what_is_taken_out_can_be_configured() {
     let mut config = config();
     config.redact.secrets = false;
