@@ -53,7 +53,8 @@ variables! {
     ACTIVITY_SAMPLE: "`all`, `off`, or rules such as `errors,slow>500ms,rate=0.01,ekind:checkout=1`: [the language](docs/sampling.md)", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here.";
     ACTIVITY_ROOTS: "`request`, `all`", "`request`", "Which parentless spans begin an activity: requests, or all.";
     ACTIVITY_FILTER: "directives such as `info,my_crate=debug`", "`info`", "Which child spans and events are recorded. A request's root is recognised whatever its level.";
-    ACTIVITY_TRUSTED_PROXIES: "`private`, addresses and networks such as `10.0.0.0/8`, comma-separated", "none", "Peers whose `Forwarded` and `X-Forwarded-For` tell the client's address.";
+    ACTIVITY_TRUSTED_PROXIES: "`private`, addresses and networks such as `10.0.0.0/8`, comma-separated", "none", "Peers that are believed who the client is.";
+    ACTIVITY_CLIENT_ADDRESS_HEADER: "`x-forwarded-for`, `forwarded`", "`x-forwarded-for`", "The header by which trusted proxies tell the client's address. The other is not read.";
     ACTIVITY_TRACEPARENT: "`never`, `trusted`, `always`", "`trusted`", "Whose `traceparent` names the trace: nobody's, that of trusted proxies, everybody's.";
     ACTIVITY_QUERY_KEEP: "names such as `page,sort`", "none", "Query parameters whose values are kept in addresses; all others become `?`.";
     ACTIVITY_REDACT: "`off`, or some of `secrets`, `cards`, `emails`, comma-separated", "`secrets,cards`", "What is taken out of every text of a row: credentials, numbers of payment cards, mail addresses.";
@@ -352,6 +353,9 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             trusted_proxies: self
                 .parsed("ACTIVITY_TRUSTED_PROXIES", FromStr::from_str)?
                 .unwrap_or(default.trusted_proxies),
+            client_address: self
+                .parsed("ACTIVITY_CLIENT_ADDRESS_HEADER", FromStr::from_str)?
+                .unwrap_or(default.client_address),
             traceparent: self
                 .parsed("ACTIVITY_TRACEPARENT", FromStr::from_str)?
                 .unwrap_or(default.traceparent),

@@ -11,14 +11,42 @@ use super::BodyCapture;
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct HttpConfig {
-    /// Peers whose `Forwarded` and `X-Forwarded-For` are believed. Default: none.
-    /// `ACTIVITY_TRUSTED_PROXIES`.
+    /// Peers that are believed who the client is. Default: none. `ACTIVITY_TRUSTED_PROXIES`.
     pub trusted_proxies: Networks,
+    /// The header by which they tell it. Default: `X-Forwarded-For`.
+    /// `ACTIVITY_CLIENT_ADDRESS_HEADER`.
+    pub client_address: ClientAddressHeader,
     /// Whose `traceparent` is believed. Default: that of trusted proxies.
     /// `ACTIVITY_TRACEPARENT`.
     pub traceparent: TraceparentTrust,
     /// What is kept of bodies and headers. Default: nothing.
     pub capture: BodyCapture,
+}
+
+/// The header in which trusted proxies tell the client's address.
+///
+/// Only one is read, and it must be the one that the proxies write: any other reaches the service
+/// as the client made it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ClientAddressHeader {
+    /// `X-Forwarded-For`: what nginx, Envoy, HAProxy and the load balancers of the clouds append.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded`, of RFC 7239.
+    Forwarded,
+}
+
+impl FromStr for ClientAddressHeader {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "x-forwarded-for" => Ok(Self::XForwardedFor),
+            "forwarded" => Ok(Self::Forwarded),
+            _ => Err("x-forwarded-for or forwarded"),
+        }
+    }
 }
 
 /// Whose `traceparent` becomes the trace of a request.
@@ -119,6 +147,15 @@ mod tests {
             assert!(!private.contains(outside.parse().unwrap()), "{outside}");
         }
         assert!(private.contains("::ffff:10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn one_of_two_headers_tells_the_client() {
+        use ClientAddressHeader::{Forwarded, XForwardedFor};
+        assert_eq!("X-Forwarded-For".parse(), Ok(XForwardedFor));
+        assert_eq!("forwarded".parse(), Ok(Forwarded));
+        let error = "x-real-ip".parse::<ClientAddressHeader>().unwrap_err();
+        assert_eq!(error, "x-forwarded-for or forwarded");
     }
 
     #[test]

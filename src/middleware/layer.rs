@@ -16,7 +16,7 @@ use super::body::ResponseBody;
 use super::exchange::Exchange;
 use super::future::ResponseFuture;
 use super::identity::{Identity, Who, who};
-use crate::config::{Networks, TraceparentTrust};
+use crate::config::{ClientAddressHeader, Networks, TraceparentTrust};
 
 type Read<T> = Arc<dyn Fn(&Parts) -> Option<T> + Send + Sync>;
 type Opened = Arc<dyn Fn(&Span, &Parts) + Send + Sync>;
@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) peer: Option<Read<IpAddr>>,
     pub(super) identity: Option<fn(&Extensions) -> Who<'_>>,
     pub(super) trusted_proxies: Option<Networks>,
+    pub(super) client_address: Option<ClientAddressHeader>,
     pub(super) traceparent: Option<TraceparentTrust>,
     pub(super) opened: Option<Opened>,
 }
@@ -50,7 +51,8 @@ pub(super) struct Settings {
 /// # }
 /// ```
 ///
-/// `ACTIVITY_TRUSTED_PROXIES` and `ACTIVITY_TRACEPARENT` hold unless they are set here.
+/// `ACTIVITY_TRUSTED_PROXIES`, `ACTIVITY_CLIENT_ADDRESS_HEADER` and `ACTIVITY_TRACEPARENT` hold
+/// unless they are set here.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct RequestSpanLayer {
@@ -61,6 +63,7 @@ impl fmt::Debug for RequestSpanLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestSpanLayer")
             .field("trusted_proxies", &self.settings.trusted_proxies)
+            .field("client_address", &self.settings.client_address)
             .field("traceparent", &self.settings.traceparent)
             .finish_non_exhaustive()
     }
@@ -85,6 +88,7 @@ impl RequestSpanLayer {
             peer: old.peer.clone(),
             identity: old.identity,
             trusted_proxies: old.trusted_proxies.clone(),
+            client_address: old.client_address,
             traceparent: old.traceparent,
             opened: old.opened.clone(),
         };
@@ -112,10 +116,14 @@ impl RequestSpanLayer {
         self.with(|settings| settings.identity = Some(who::<T>))
     }
 
-    /// Peers whose `Forwarded` and `X-Forwarded-For` tell the client's address, instead of
-    /// `ACTIVITY_TRUSTED_PROXIES`.
+    /// Peers that are believed who the client is, instead of `ACTIVITY_TRUSTED_PROXIES`.
     pub fn trusted_proxies(self, networks: Networks) -> Self {
         self.with(|settings| settings.trusted_proxies = Some(networks))
+    }
+
+    /// The header by which they tell it, instead of `ACTIVITY_CLIENT_ADDRESS_HEADER`.
+    pub fn client_address_header(self, header: ClientAddressHeader) -> Self {
+        self.with(|settings| settings.client_address = Some(header))
     }
 
     /// Whose `traceparent` names the trace, instead of `ACTIVITY_TRACEPARENT`.

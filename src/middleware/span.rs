@@ -31,8 +31,9 @@ pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&mut Ca
         TraceparentTrust::Trusted => peer.is_some_and(|peer| proxies.contains(peer)),
         TraceparentTrust::Always => true,
     };
+    let told_by = settings.client_address.unwrap_or(http.client_address);
     let caller = Caller {
-        address: peer.map(|peer| client_address(peer, proxies, &parts.headers)),
+        address: peer.map(|peer| client_address(peer, proxies, told_by, &parts.headers)),
         trace: if believes { trace_of(&parts.headers) } else { None },
         agent: header(&parts.headers, USER_AGENT),
     };
@@ -132,7 +133,10 @@ fn rpc_span(parts: &Parts, caller: &Caller<'_>, redactor: &Redactor) -> Span {
 
 /// Names the span of a call.
 pub(super) fn name_call(span: &Span, call: &Call) {
-    span.record("otel.name", tracing::field::display(format_args!("{}/{}", call.service, call.method)));
+    span.record(
+        "otel.name",
+        tracing::field::display(format_args!("{}/{}", call.service, call.method)),
+    );
     span.record("rpc.system", "grpc");
     span.record("rpc.service", &*call.service);
     span.record("rpc.method", &*call.method);

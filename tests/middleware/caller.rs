@@ -8,7 +8,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
-use tracing_activity::config::{Config, TraceparentTrust};
+use tracing_activity::config::{ClientAddressHeader, Config, TraceparentTrust};
 use tracing_activity::middleware::{Identity, IdentityLayer, RequestSpanLayer};
 use tracing_activity::with_activity;
 
@@ -60,6 +60,24 @@ fn the_clients_address_is_the_peers_unless_a_trusted_proxy_tells_another() {
     let headers = "x-forwarded-for: 198.51.100.1, 203.0.113.99, 10.0.0.1\r\n";
     for (config, network) in [(config(), "127.0.0.0"), (trusting_loopback(), "203.0.113.0")] {
         let server = Server::axum(config, || index().layer(RequestSpanLayer::new()));
+        server.request("GET", "/", headers);
+        assert_eq!(server.one().ip.unwrap().to_canonical().to_string(), network);
+    }
+}
+
+#[test]
+fn one_header_tells_the_client_and_no_other() {
+    let headers = "forwarded: for=198.51.100.1\r\nx-forwarded-for: 203.0.113.99\r\n";
+    let mut by_setting = trusting_loopback();
+    by_setting.http.client_address = ClientAddressHeader::Forwarded;
+    let ours = RequestSpanLayer::new;
+    let forwarded = ours().client_address_header(ClientAddressHeader::Forwarded);
+    for (config, layer, network) in [
+        (trusting_loopback(), ours(), "203.0.113.0"),
+        (by_setting, ours(), "198.51.100.0"),
+        (trusting_loopback(), forwarded, "198.51.100.0"),
+    ] {
+        let server = Server::axum(config, || index().layer(layer));
         server.request("GET", "/", headers);
         assert_eq!(server.one().ip.unwrap().to_canonical().to_string(), network);
     }
