@@ -23,23 +23,25 @@ pub(super) fn may_hold(text: &str) -> bool {
 
 /// Puts a mark in place of each card number.
 pub(super) fn replace(text: &mut String) {
-    let mut found = Vec::new();
+    let mut out = String::new();
     let bytes = text.as_bytes();
-    let mut at = 0;
+    let (mut at, mut copied) = (0, 0);
     while at < bytes.len() {
         // Numbers begin where no word or longer number goes on.
         let begins = bytes[at].is_ascii_digit()
             && !at.checked_sub(1).is_some_and(|before| is_word(bytes[before]));
         match begins.then(|| number_at(bytes, at)).flatten() {
             Some(range) => {
-                at = range.end;
-                found.push(range);
+                out.push_str(&text[copied..range.start]);
+                out.push_str(super::CARD);
+                (at, copied) = (range.end, range.end);
             }
             None => at += 1,
         }
     }
-    for range in found.into_iter().rev() {
-        text.replace_range(range, super::CARD);
+    if copied > 0 {
+        out.push_str(&text[copied..]);
+        *text = out;
     }
 }
 
