@@ -2,7 +2,8 @@
 //!
 //! One [`Redactor`] serves the whole crate: every text of a row has passed it, and so has what the
 //! middleware tells other subscribers about an address. Queries lose their values (`url`), names
-//! that announce a secret lose theirs, and secrets are known by their looks (`secrets`, `cards`).
+//! that announce a secret lose theirs (`assignments`), and secrets are known by their looks
+//! (`secrets`, `cards`).
 //!
 //! Invariants:
 //! - Time is linear in the text, also for one made to be slow.
@@ -12,6 +13,7 @@
 //!
 //! Absent on purpose: what is a column, and when this runs. That is `capture`'s and `middleware`'s.
 
+mod assignments;
 mod cards;
 mod secrets;
 mod url;
@@ -88,14 +90,15 @@ impl Redactor {
             return;
         }
         if text.starts_with(['{', '['])
-            && let Ok(before) = serde_json::from_str::<Json>(text)
+            && let Ok(mut json) = serde_json::from_str::<Json>(text)
         {
-            let mut after = before.clone();
-            self.json(&mut after);
-            if after != before {
-                *text = after.to_string();
-            }
+            self.json(&mut json);
+            // Whether or not it changed: of a repeated key the text has what was not looked at.
+            *text = json.to_string();
             return;
+        }
+        if self.config.secrets {
+            url::scrub_queries(text, &self.config.keep_query);
         }
         for patterns in self.patterns() {
             patterns.replace(text);
@@ -250,6 +253,37 @@ mod tests {
     }
 
     #[test]
+    fn queries_of_addresses_inside_of_texts_lose_their_values() {
+        let redactor = redactor(|it| it.keep_query = vec!["page".to_owned()]);
+        for (text, expected) in [
+            (
+                "GET https://h.example/p?key=c4n4ry&sig=c4n4ry&page=2: 502",
+                "GET https://h.example/p?key=?&sig=?&page=2: 502",
+            ),
+            (
+                "(see http://h?c4n4ry), or ws://h/?a=c4n4ry#c4n4ry.",
+                "(see http://h??), or ws://h/?a=?.",
+            ),
+            (r#"{:?}: "https://h/p?password=c4n4ry","#, r#"{:?}: "https://h/p?password=?","#),
+            ("is it http://h? Yes, a=b", "is it http://h? Yes, a=b"),
+        ] {
+            assert_eq!(out(&redactor, text), expected);
+            assert_eq!(out(&redactor, expected), expected, "once is enough");
+        }
+    }
+
+    #[test]
+    fn a_repeated_or_escaped_key_hides_nothing() {
+        for (text, expected) in [
+            (r#"{"password":"c4n4ry","password":null}"#, r#"{"password":null}"#),
+            (r#"{"a":{"card":4111111111111111,"card":1}}"#, r#"{"a":{"card":1}}"#),
+            (r#"{"p\u0061ssword":"c4n4ry"}"#, r#"{"password":"[secret]"}"#),
+        ] {
+            assert_eq!(out(&redactor(|_| {}), text), expected);
+        }
+    }
+
+    #[test]
     fn a_pointer_hides_what_it_points_at_and_nothing_else() {
         let document = serde_json::json!({
             "user": {"name": "ana", "age": 7},
@@ -292,6 +326,15 @@ mod tests {
             "\\\"",
             "AKIA",
             "@",
+            "password={",
+            "password=[\"",
+            "password=Some(",
+            "token: a",
+            "cookie: \\",
+            "secret=\\\\\"",
+            "://?a&",
+            "://a?",
+            "4111111111111111 ",
         ];
         units.into_iter().map(move |unit| unit.repeat(bytes / unit.len()))
     }

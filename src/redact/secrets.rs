@@ -2,7 +2,7 @@
 //!
 //! Each rule is a regular expression with the words that none of its matches goes without. Almost
 //! every text holds none of these words, which one pass of an automaton tells; only the others are
-//! searched. The expressions are searched in time linear in the text (the promise of `regex`), and
+//! searched. Values behind names are read in `assignments`. The expressions are searched in time linear in the text (the promise of `regex`), and
 //! are written so that a match takes all that was looked at: searching on never looks twice.
 
 use std::sync::LazyLock;
@@ -24,24 +24,6 @@ const SECRETS: &[Rule] = &[
         words: &["-----BEGIN"],
         pattern: r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)",
         mark: "[secret]",
-    },
-    // Header lines: to the end of the line, since their values hold separators of all kinds.
-    Rule {
-        words: &["authorization", "cookie"],
-        pattern: r#"(?i)((?:authorization|cookie)(?:\\*["'])?\s*[:=]\s*\\*["']?)[^\r\n"'\\]+"#,
-        mark: "${1}[secret]",
-    },
-    // Assignments, JSON and `Debug`: `password=x`, `"api_key": "x"`, `secret: Some("x")`.
-    Rule {
-        words: &["passw", "pwd", "passphrase", "secret", "key", "credential", "token"],
-        pattern: concat!(
-            r"(?i)((?:(?:password|passwd|pwd|passphrase|secret|api[_-]?key|access[_-]?key",
-            r#"|private[_-]?key|credentials?)(?:\\*["'])?\s*[:=]|token(?:=|\\*["']\s*:))"#,
-            r#"\s*(?:\w+\(){0,3})"#,
-            // What was taken out before is taken out again.
-            r#"(?:\[secret\]|\\+["'][^"']*(?:["']|\z)|"(?:[^"\\]|\\.)*(?:"|\\?\z)|'[^']*(?:'|\z)|[^\s"',;&(){}\[\]\\]+)"#,
-        ),
-        mark: "${1}[secret]",
     },
     Rule {
         words: &["bearer", "basic"],
@@ -65,8 +47,8 @@ const SECRETS: &[Rule] = &[
         ),
         mark: "[secret]",
     },
-    // User and password of an address.
-    Rule { words: &["://"], pattern: r"://[^/\s@]+@", mark: "://[secret]@" },
+    // User and password of an address: up to the last `@` of its authority.
+    Rule { words: &["://"], pattern: r"://[^/?#\s]+@", mark: "://[secret]@" },
 ];
 
 const EMAILS: &[Rule] = &[Rule {
@@ -75,34 +57,52 @@ const EMAILS: &[Rule] = &[Rule {
     mark: "[email]",
 }];
 
+/// Words of which one is in every name that `assignments` knows, unless JSON escapes its letters.
+const NAMED: &[&str] = &[
+    "authorization",
+    "cookie",
+    "passw",
+    "pwd",
+    "passphrase",
+    "secret",
+    "key",
+    "credential",
+    "token",
+    "\\u00",
+];
+
 /// Rules with their automaton.
 #[derive(Debug)]
 pub(super) struct Patterns {
     words: AhoCorasick,
     rules: Vec<(Regex, &'static str)>,
+    /// Values behind names are looked for, too.
+    named: bool,
 }
 
 impl Patterns {
-    fn new(rules: &'static [Rule]) -> Self {
-        let words: Vec<_> = rules.iter().flat_map(|rule| rule.words).collect();
+    fn new(rules: &'static [Rule], named: &[&str]) -> Self {
+        let words = rules.iter().flat_map(|rule| rule.words);
+        let words: Vec<_> = words.chain(named).collect();
         let words = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .kind(Some(AhoCorasickKind::DFA))
             .build(words)
             .expect("a few words fit into an automaton");
         let compiled = |rule: &Rule| (Regex::new(rule.pattern).expect("it is tested"), rule.mark);
-        Self { words, rules: rules.iter().map(compiled).collect() }
+        let rules = rules.iter().map(compiled).collect();
+        Self { words, rules, named: !named.is_empty() }
     }
 
     /// Credentials of every kind.
     pub(super) fn secrets() -> &'static Self {
-        static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| Patterns::new(SECRETS));
+        static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| Patterns::new(SECRETS, NAMED));
         &PATTERNS
     }
 
     /// Addresses of electronic mail.
     pub(super) fn emails() -> &'static Self {
-        static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| Patterns::new(EMAILS));
+        static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| Patterns::new(EMAILS, &[]));
         &PATTERNS
     }
 
@@ -113,6 +113,9 @@ impl Patterns {
 
     /// Puts marks where the rules match.
     pub(super) fn replace(&self, text: &mut String) {
+        if self.named {
+            super::assignments::replace(text);
+        }
         for (rule, mark) in &self.rules {
             super::replace(rule, mark, text);
         }
@@ -120,8 +123,9 @@ impl Patterns {
 }
 
 /// Whether a field or key of this name holds a secret: by how the name ends, separators left out.
+/// Numbers, the plural and what says which of several it is do not count.
 pub(crate) fn is_secret_name(name: &str) -> bool {
-    const ENDS: [&str; 16] = [
+    const ENDS: [&str; 15] = [
         "password",
         "passwd",
         "pwd",
@@ -135,19 +139,39 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
         "authorization",
         "cookie",
         "credential",
-        "credentials",
         "cvv",
         "cvc",
     ];
-    // The longest end has thirteen letters.
-    let mut end = [0; 16];
+    const WHICH: [&str; 5] = ["confirmation", "confirm", "repeat", "hash", "value"];
+    // Others are counted: `max_tokens`.
+    const TOKENS: [&str; 11] = [
+        "access", "refresh", "auth", "id", "api", "session", "bearer", "csrf", "xsrf", "reset",
+        "device",
+    ];
+    // The longest end and the longest addition have 25 letters.
+    let mut end = [0; 40];
     let mut start = end.len();
     let letters = name.bytes().rev().filter(|byte| !matches!(byte, b'_' | b'-' | b'.' | b' '));
     for letter in letters.take(end.len()) {
         start -= 1;
         end[start] = letter.to_ascii_lowercase();
     }
-    ENDS.iter().any(|it| end[start..].ends_with(it.as_bytes()))
+    let without_number = |it: &mut &[u8]| {
+        while let Some((b'0'..=b'9', rest)) = it.split_last() {
+            *it = rest
+        }
+    };
+    let mut end = &end[start..];
+    without_number(&mut end);
+    if let Some(rest) = WHICH.iter().find_map(|it| end.strip_suffix(it.as_bytes())) {
+        end = rest;
+        without_number(&mut end);
+    }
+    let of_list = |end: &[u8], list: &[&str]| list.iter().any(|it| end.ends_with(it.as_bytes()));
+    if let Some(kind) = end.strip_suffix(b"tokens") {
+        return of_list(kind, &TOKENS);
+    }
+    of_list(end, &ENDS) || end.strip_suffix(b"s").is_some_and(|end| of_list(end, &ENDS))
 }
 
 #[cfg(test)]
@@ -182,6 +206,41 @@ mod tests {
         ("ghp_c4n4ryc4n4ryc4n4ryc4n4ry0", "[secret]"),
         ("key sk_live_c4n4ryc4n4ry", "key [secret]"),
         ("postgres://ana:c4n4ry@db/shop", "postgres://[secret]@db/shop"),
+        ("postgres://ana:c4n4@ry:c4n4ry@db/a@b", "postgres://[secret]@db/a@b"),
+        (r#"Login { refresh_token: "c4n4ry", n: 1 }"#, "Login { refresh_token: [secret], n: 1 }"),
+        (r#"Login { token: Some("c4n4ry") }"#, "Login { token: Some([secret]) }"),
+        ("refreshToken: c4n4ry, x", "refreshToken: [secret], x"),
+        (r#"Cookie: theme="dark"; sid=c4n4ry"#, "Cookie: [secret]"),
+        (r#"Cookie: "dark"; sid=c4n4ry"#, "Cookie: [secret]"),
+        (r#"cookie: Some("a=\"b\"; sid=c4n4ry"), n: 1"#, r#"cookie: Some("[secret]"), n: 1"#),
+        (r#"{"cookie": "a=\"b\"; sid=c4n4ry", "b": 1"#, r#"{"cookie": "[secret]", "b": 1"#),
+        (
+            r#"Authorization: Digest username="a", response="c4n4ry"\r\nHost: x"#,
+            r"Authorization: [secret]\r\nHost: x",
+        ),
+        (
+            "Authorization: Digest username=\"a\", response=\"c4n4ry\"\nHost: x",
+            "Authorization: [secret]\nHost: x",
+        ),
+        (
+            r#"got \"authorization\": \"Digest username=\\\"a\\\", response=\\\"c4n4ry\\\"\", ok"#,
+            r#"got \"authorization\": \"[secret]\", ok"#,
+        ),
+        (r#"secret_key = "c4n4ry""#, "secret_key = [secret]"),
+        ("SECRET_KEY=c4n4ry x", "SECRET_KEY=[secret] x"),
+        (
+            "password_confirmation=c4n4ry&passwords=c4n4ry",
+            "password_confirmation=[secret]&passwords=[secret]",
+        ),
+        ("password1: c4n4ry", "password1: [secret]"),
+        (r#"cut {"password": {"old":"c4n4ry"}, "a": 1"#, r#"cut {"password": [secret], "a": 1"#),
+        (r#"cut {\"password\": {\"old\":\"}c4n4ry\"}, 1"#, r#"cut {\"password\": [secret], 1"#),
+        (r#"cut {"secret":["c4n4ry", "]c4n4ry"], 1"#, r#"cut {"secret":[secret], 1"#),
+        (r#"L { password: Password { value: "c4n4ry" }, n: 1 }"#, "L { password: [secret], n: 1 }"),
+        (r#"L { password: Password("c4n4ry"), n: 1 }"#, "L { password: Password([secret]), n: 1 }"),
+        (r#"\"password\":\"a\\\"c4n4ry\", b"#, r#"\"password\":[secret], b"#),
+        ("WHERE passwd = 'a''c4n4ry' AND 1", "WHERE passwd = [secret] AND 1"),
+        ("password=a(c4n4ry)", "password=[secret])"),
         (
             "-----BEGIN RSA PRIVATE KEY-----\nc4n4ry\n-----END RSA PRIVATE KEY----- end",
             "[secret] end",
@@ -209,6 +268,8 @@ mod tests {
             "https://shop.example/users/a@b",
             "max_tokens=300 token_count: 5",
             "/users/17/keys",
+            "prompt_tokens: 17, tokens=3",
+            "Mailto://a b@c",
             "/reset?token=?&password=?",
             "SELECT 1 WHERE password = ?",
         ] {
@@ -229,10 +290,31 @@ mod tests {
             "client_secret",
             "http.request.header.cookie",
             "pwd",
+            "password1",
+            "password_confirmation",
+            "newPasswordRepeat",
+            "passwords",
+            "accessTokens",
+            "refresh_tokens",
+            "passwordHash",
+            "password_2_confirm",
+            "Set-Cookies",
+            "authorization-confirmation-1234",
         ] {
             assert!(is_secret_name(name), "{name}");
         }
-        for name in ["token_count", "secretary", "key", "passwords_changed", "", "cookie_banner"] {
+        for name in [
+            "token_count",
+            "secretary",
+            "key",
+            "passwords_changed",
+            "",
+            "cookie_banner",
+            "max_tokens",
+            "hash",
+            "sha1",
+            "s",
+        ] {
             assert!(!is_secret_name(name), "{name}");
         }
     }

@@ -1,6 +1,10 @@
 //! Addresses without their secrets.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
 
 /// The address with every value of its query replaced by `?`, except of the parameters to `keep`,
 /// and without scheme, user, password and fragment.
@@ -51,6 +55,25 @@ impl fmt::Display for Query<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Replaces the values of the queries of addresses that stand in a text, and leaves out the fragments
+/// behind them.
+pub(super) fn scrub_queries(text: &mut String, keep: &[String]) {
+    static QUERY: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r#"(://[^\s?#"'<>`\\]*\?)([^\s"'<>`\\]+)"#;
+        Regex::new(pattern).expect("it is tested")
+    });
+    let scrubbed = QUERY.replace_all(text, |found: &Captures<'_>| {
+        // What ends a sentence is not the address's.
+        let whole = &found[2];
+        let main = whole.trim_end_matches(['.', ',', ';', ':', '!', ')', ']', '}']);
+        let query = main.split('#').next().unwrap_or_default();
+        format!("{}{}{}", &found[1], Query { text: query, keep }, &whole[main.len()..])
+    });
+    if let Cow::Owned(scrubbed) = scrubbed {
+        *text = scrubbed;
     }
 }
 
