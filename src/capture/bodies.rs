@@ -2,6 +2,9 @@
 //!
 //! They are copied as bytes while the request runs. Here, on the worker's thread, they become text
 //! without secrets.
+//!
+//! What hides a value in JSON is its key or its place, so JSON is read, whatever type it is sent as:
+//! one document, or one by line, which become a list. Of a document that is cut nothing can be said: it is left out.
 
 use serde_json::Value as Json;
 
@@ -37,8 +40,9 @@ impl CapturedBody {
 
     fn is_json(&self) -> bool {
         let essence = self.content_type.split(';').next().unwrap_or_default().trim();
-        let essence = essence.to_ascii_lowercase();
-        essence == "application/json" || essence.ends_with("+json")
+        let subtype = essence.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        let known = ["json", "x-ndjson", "ndjson", "jsonl", "x-jsonlines"];
+        known.contains(&subtype.as_str()) || subtype.ends_with("+json")
     }
 
     fn is_form(&self) -> bool {
@@ -94,27 +98,63 @@ impl Captured {
 fn clean(body: &CapturedBody, shared: &Shared, activity: &mut Activity) -> Json {
     let (redactor, hide): (&Redactor, _) = (&shared.redactor, &shared.http.capture.hide);
     activity.truncated |= body.truncated;
-    if body.is_json() {
-        if !body.truncated
-            && let Ok(mut json) = serde_json::from_slice::<Json>(&body.bytes)
-        {
-            for pointer in hide {
-                Redactor::hide(&mut json, pointer);
-            }
-            redactor.json(&mut json);
-            return json;
-        }
-        if !hide.is_empty() {
-            // What is hidden cannot be found in a part of a document.
-            activity.incomplete = true;
-            return "".into();
-        }
-    }
-    let text = String::from_utf8_lossy(&body.bytes);
+    let mut text = String::from_utf8_lossy(&body.bytes).into_owned();
     if body.is_form() {
         return redactor.query(&text).to_string().into();
     }
-    let mut text = text.into_owned();
+    let cleaned = |mut json: Json| {
+        for pointer in hide {
+            Redactor::hide(&mut json, pointer);
+        }
+        redactor.json(&mut json);
+        json
+    };
+    match Content::of(&text, body) {
+        Content::Json(json) => return cleaned(json),
+        Content::Lines(lines) => {
+            activity.incomplete |= body.truncated;
+            return Json::Array(lines.into_iter().map(cleaned).collect());
+        }
+        // What is hidden cannot be found in a part of a document.
+        Content::Cut if redactor.hides_by_name() || !hide.is_empty() => {
+            activity.incomplete = true;
+            return "".into();
+        }
+        Content::Cut | Content::Text => {}
+    }
     redactor.text(&mut text);
     text.into()
+}
+
+/// What a body holds, whatever it is called.
+enum Content {
+    Json(Json),
+    /// A document by line; one that was cut is left out.
+    Lines(Vec<Json>),
+    /// The beginning of a document, or one that is malformed.
+    Cut,
+    Text,
+}
+
+impl Content {
+    fn of(text: &str, body: &CapturedBody) -> Self {
+        if !body.is_json() && !text.trim_start().starts_with(['{', '[']) {
+            return Self::Text;
+        }
+        match serde_json::from_str(text) {
+            Ok(json) if !body.truncated => return Self::Json(json),
+            Err(error) if !error.is_eof() => {}
+            _ => return Self::Cut,
+        }
+        let mut lines: Vec<_> = text.split('\n').filter(|line| !line.trim().is_empty()).collect();
+        if body.truncated {
+            lines.pop();
+        }
+        let documents = lines.iter().map(|line| serde_json::from_str(line));
+        match documents.collect::<Result<Vec<_>, _>>() {
+            Ok(documents) if !documents.is_empty() => Self::Lines(documents),
+            _ if body.is_json() => Self::Cut,
+            _ => Self::Text,
+        }
+    }
 }

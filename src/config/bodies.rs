@@ -32,7 +32,7 @@ impl Default for BodyCapture {
     }
 }
 
-/// A list of content types: `application/json`, `text/*`.
+/// A list of content types: `application/json`, `text/*`. `multipart/..` cannot be in it.
 ///
 /// ```
 /// use tracing_activity::config::MediaTypes;
@@ -66,6 +66,11 @@ impl FromStr for MediaTypes {
                 && it.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-._!#$&^".contains(&c))
         };
         let listed = text.split(',').map(str::trim).map(|word| {
+            if word.get(..10).is_some_and(|it| it.eq_ignore_ascii_case("multipart/")) {
+                return Err(format!(
+                    "{word:?} holds parts of any type and is never captured; expected other types, such as application/json"
+                ));
+            }
             let known = word
                 .split_once('/')
                 .is_some_and(|(main, sub)| token(main) && (sub == "*" || token(sub)));
@@ -90,8 +95,17 @@ impl FromStr for MediaTypes {
 pub struct HeaderNames(Vec<String>);
 
 /// Headers that are never captured.
-const NEVER: [&str; 5] =
-    ["authorization", "proxy-authorization", "cookie", "set-cookie", "www-authenticate"];
+const NEVER: [&str; 9] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "www-authenticate",
+    "x-api-key",
+    "x-auth-token",
+    "x-csrf-token",
+    "x-xsrf-token",
+];
 
 impl HeaderNames {
     /// The names, in lower case.
@@ -172,7 +186,19 @@ mod tests {
             let error = text.parse::<MediaTypes>().unwrap_err();
             assert!(error.contains("application/json,text/*"), "{error}");
         }
-        for text in ["", "x y", "set-cookie", "x-id,AUTHORIZATION"] {
+        for text in ["multipart/form-data", "text/*,Multipart/*"] {
+            let error = text.parse::<MediaTypes>().unwrap_err();
+            assert!(error.contains("never captured"), "{error}");
+        }
+        for text in [
+            "",
+            "x y",
+            "x-api-key",
+            "X-Auth-Token",
+            "x-csrf-token",
+            "set-cookie",
+            "x-id,AUTHORIZATION",
+        ] {
             assert!(text.parse::<HeaderNames>().is_err(), "{text}");
         }
         for text in ["", "a/b", "/a~", "/a~2"] {

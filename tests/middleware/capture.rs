@@ -42,12 +42,12 @@ fn all() -> Config {
     let mut config = config();
     config.http.capture.response = "application/json,text/*".parse().unwrap();
     config.http.capture.request = "application/*".parse().unwrap();
-    config.http.capture.headers = "x-request-id,x-api-key,content-type".parse().unwrap();
+    config.http.capture.headers = "x-request-id,x-shop-token,content-type".parse().unwrap();
     config.http.capture.hide = vec!["/items/*/note".parse().unwrap()];
     config
 }
 
-const HEADERS: &str = "authorization: Basic YTpjNG40cnk=\r\ncookie: sid=c4n4ry\r\nx-api-key: c4n4ry\r\nx-request-id: r7\r\n";
+const HEADERS: &str = "authorization: Basic YTpjNG40cnk=\r\ncookie: sid=c4n4ry\r\nx-shop-token: c4n4ry\r\nx-request-id: r7\r\n";
 
 /// Posts a body as this type; gives the answer.
 fn post_body(server: &Server, target: &str, content_type: &str, body: &str) -> String {
@@ -92,7 +92,7 @@ fn a_json_answer_is_kept_without_its_secrets_and_reaches_the_client_whole() {
     let data: serde_json::Value = serde_json::from_str(&activity.data).unwrap();
     assert_eq!(
         data["http.request.headers"],
-        serde_json::json!({"x-request-id": "r7", "x-api-key": "[secret]"})
+        serde_json::json!({"x-request-id": "r7", "x-shop-token": "[secret]"})
     );
     assert_eq!(data["http.response.headers"]["content-type"], "application/json; charset=utf-8");
     assert!(!activity.truncated);
@@ -126,17 +126,59 @@ fn a_long_body_is_cut_in_the_row_and_whole_at_the_client() {
 }
 
 #[test]
-fn a_document_that_is_cut_is_not_kept_where_places_in_it_are_hidden() {
-    for (hide, expected) in [(true, ""), (false, r#"{"user":{"name":"ana"}"#)] {
+fn a_document_that_is_cut_is_not_kept_where_anything_in_it_is_hidden() {
+    const START: &str = r#"{"user":{"name":"ana"}"#;
+    for (hide, secrets, expected) in
+        [(true, true, ""), (true, false, ""), (false, true, ""), (false, false, START)]
+    {
         let mut config = all();
         config.http.capture.max_bytes = 22;
         if !hide {
             config.http.capture.hide.clear();
         }
+        config.redact.secrets = secrets;
         let server = Server::axum(config, app);
         server.get("/json");
         let activity = server.one();
-        assert_eq!((&*activity.response, activity.incomplete), (expected, hide));
+        assert_eq!((&*activity.response, activity.incomplete), (expected, hide || secrets));
+    }
+}
+
+#[test]
+fn json_is_read_whatever_it_is_called() {
+    const LINE: &str = r#"{"items":[{"note":"c4n4ry"}],"x":"c4n4ry","password":{"a":"c4n4ry"}}"#;
+    const CLEAN: &str =
+        r#"{"items":[{"note":"[redacted]"}],"password":"[secret]","x":"[redacted]"}"#;
+    let lines = format!("{LINE}\n\n{LINE}\n");
+    for content_type in
+        ["text/json", "text/plain", "application/x-ndjson", "application/vnd.shop+json", "text/a"]
+    {
+        for (max_bytes, body, count) in [
+            (8192, LINE, 1),
+            (8192, &*lines, 2),
+            (100, &*lines, 1),
+            (40, LINE, 0),
+            (40, &*lines, 0),
+        ] {
+            let mut config = all();
+            config.http.capture.hide.push("/x".parse().unwrap());
+            config.http.capture.max_bytes = max_bytes;
+            config.http.capture.request = "application/*,text/*".parse().unwrap();
+            let server = Server::axum(config, app);
+            post_body(&server, "/echo", content_type, body);
+            let activity = server.one();
+            let shown = format!("{activity:?}");
+            assert!(!shown.contains("c4n4ry"), "{content_type}: {shown}");
+            let data: serde_json::Value = serde_json::from_str(&activity.data).unwrap();
+            let kept = match data["http.request.body"].clone() {
+                serde_json::Value::Array(documents) => documents,
+                serde_json::Value::String(text) if text.is_empty() => Vec::new(),
+                document => vec![document],
+            };
+            let clean: serde_json::Value = serde_json::from_str(CLEAN).unwrap();
+            assert_eq!(kept, vec![clean; count], "{content_type}");
+            assert_eq!(activity.incomplete, max_bytes < 8192);
+        }
     }
 }
 
