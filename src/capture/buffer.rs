@@ -242,9 +242,12 @@ impl Buffer {
         Some(index as u32)
     }
 
-    /// The middleware's outermost span tells about the request as the root does.
+    /// The middleware's outermost span tells about the request as the root does, where that is of a
+    /// request: a job may ask a service of its own process, too.
     pub(super) fn note_request(&mut self, index: u32, callsite: &Callsite) {
-        let is_first = self.request == 0 && !self.spans[0].callsite.told_by_middleware;
+        let is_first = self.request == 0
+            && !self.spans[0].callsite.told_by_middleware
+            && self.spans[0].callsite.is_call;
         if callsite.told_by_middleware && is_first {
             self.request = index;
         }

@@ -63,6 +63,8 @@ pub(super) struct Callsite {
     secrets: Box<[bool]>,
     /// The span of the middleware: what it tells is the request's even below another's span.
     pub(super) told_by_middleware: bool,
+    /// The span of a request over HTTP or RPC, by its fields: not of a job, nor of a message.
+    pub(super) is_call: bool,
     /// It has `activity.*` fields or is the middleware's: below the root, too, it may say something of the request.
     pub(super) speaks: bool,
     /// Whether any request of this root callsite ever came to a status.
@@ -135,6 +137,7 @@ impl Callsite {
                 Box::default()
             },
             told_by_middleware,
+            is_call: is_http && !names().any(|name| name.starts_with("messaging.")),
             speaks: annotates || told_by_middleware,
             status_seen: AtomicBool::new(false),
             exporter: filter_is_exporter(metadata.target()),

@@ -262,11 +262,13 @@ impl Root {
         });
     }
 
-    /// Whether nobody has taken charge of this request's end before.
+    /// Whether this is a request over HTTP or RPC of whose end nobody has taken charge before. Who
+    /// answers a request inside of a job does not end the job.
     #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware does"))]
     pub(super) fn take_charge(&self) -> bool {
         let mut home = self.home();
-        !home.sealed && !std::mem::replace(&mut home.in_charge, true)
+        let is_call = home.request.is_some_and(|request| request.callsite.is_call);
+        is_call && !home.sealed && !std::mem::replace(&mut home.in_charge, true)
     }
 
     /// The request is over.
