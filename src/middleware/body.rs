@@ -18,18 +18,28 @@ pin_project! {
     ///
     /// Its end is the request's end. Dropping it before means that the client went away.
     pub struct ResponseBody<B> {
+        // Present until it is over: it is dropped inside of its span, and before the exchange.
         #[pin]
-        inner: B,
+        inner: Option<B>,
         exchange: Option<Exchange>,
         // Bytes to come, where the body or the head told their number: a server does not ask for
         // the end of what it has in full.
         remaining: Option<u64>,
     }
+
+    impl<B> PinnedDrop for ResponseBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Some(exchange) = this.exchange {
+                exchange.inside(|| this.inner.set(None));
+            }
+        }
+    }
 }
 
 impl<B: Body> ResponseBody<B> {
     pub(super) fn new(inner: B, exchange: Option<Exchange>) -> Self {
-        Self { inner, exchange, remaining: None }
+        Self { inner: Some(inner), exchange, remaining: None }
     }
 
     /// The body of an answer with this head, whose end will be the exchange's.
@@ -39,7 +49,7 @@ impl<B: Body> ResponseBody<B> {
             exchange.complete();
             return Self::new(inner, None);
         }
-        Self { inner, exchange: Some(exchange), remaining }
+        Self { inner: Some(inner), exchange: Some(exchange), remaining }
     }
 }
 
@@ -50,7 +60,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 impl<B: Default> Default for ResponseBody<B> {
     fn default() -> Self {
-        Self { inner: B::default(), exchange: None, remaining: None }
+        Self { inner: Some(B::default()), exchange: None, remaining: None }
     }
 }
 
@@ -73,10 +83,14 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        let Some(exchange) = this.exchange else { return this.inner.poll_frame(cx) };
-        let frame = ready!(exchange.inside(|| this.inner.as_mut().poll_frame(cx)));
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let Some(exchange) = this.exchange else { return inner.poll_frame(cx) };
+        let frame = ready!(exchange.inside(|| inner.as_mut().poll_frame(cx)));
         let is_over = match &frame {
-            None => true,
+            None => {
+                exchange.inside(|| this.inner.set(None));
+                true
+            }
             Some(Err(error)) => {
                 if let Some(exchange) = this.exchange.take() {
                     exchange.failed(Breakage::Body, error);
@@ -92,7 +106,7 @@ where
                 let is_full = *this.remaining == Some(0) && !exchange.awaits_trailers();
                 // Nothing follows trailers, and nobody asks.
                 let trailers = frame.trailers_ref().inspect(|it| exchange.trailers(it));
-                is_full || trailers.is_some() || this.inner.is_end_stream()
+                is_full || trailers.is_some() || inner.is_end_stream()
             }
         };
         if is_over && let Some(exchange) = this.exchange.take() {
@@ -102,10 +116,10 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

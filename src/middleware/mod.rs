@@ -1,4 +1,4 @@
-//! The request's span for tower services: axum, hyper, tonic, warp.
+//! The request's span for tower services over `http`'s types. It is tested on axum and on hyper.
 //!
 //! [`RequestSpanLayer`] opens the root span of each request under OpenTelemetry's names, follows
 //! the answer to the end of its body, and then says that the request is over and how it went. With

@@ -110,6 +110,27 @@ impl hyper::body::Body for Sized {
     }
 }
 
+/// Says so when it is dropped.
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        tracing::info!("the guard was dropped");
+    }
+}
+
+/// So many parts, or parts without end.
+async fn guarded(Path(parts): Path<usize>) -> Body {
+    let guard = Guard;
+    Body::from_stream(stream::repeat(()).take(parts).then(move |()| {
+        let _kept = &guard;
+        async {
+            tokio::task::yield_now().await;
+            Ok::<_, Infallible>(Bytes::from_static(b"part "))
+        }
+    }))
+}
+
 /// A stream of which only the head tells the length, as of a file.
 async fn announced(Path(text): Path<String>) -> impl IntoResponse {
     let text = text.trim_start_matches("nothing").to_owned();
@@ -126,6 +147,7 @@ fn routes() -> Router {
         .route("/sized", get(|| async { Body::new(Sized(Some("five!"))) }))
         .route("/announced/{text}", get(announced))
         .route("/fails-at-length", get(|| async { (StatusCode::BAD_GATEWAY, endless()) }))
+        .route("/guarded/{parts}", get(guarded))
         .route("/boom", get(|| async { StatusCode::BAD_GATEWAY }))
         .route("/panic", get(panics))
         .route("/hang", get(hang))
@@ -300,6 +322,22 @@ fn an_upgrade_is_answered_at_once_and_works() {
 }
 
 #[test]
+fn what_a_body_says_when_it_is_dropped_is_in_the_trace() {
+    let events = |activity: &Activity| {
+        let trace = activity.trace.as_ref().unwrap();
+        let said = trace.events.iter().filter(|it| it.message == "the guard was dropped");
+        said.map(|it| it.span).collect::<Vec<_>>()
+    };
+    let server = server();
+    server.get("/guarded/3");
+    server.leave_after(&format!("/guarded/{}", u32::MAX), "part");
+    let activities = server.activities(2);
+    let outcomes: Vec<_> = activities.iter().map(|it| it.outcome).collect();
+    assert_eq!(outcomes, [Success, ClientFault]);
+    assert!(activities.iter().all(|it| events(it) == [0]), "{activities:#?}");
+}
+
+#[test]
 fn the_message_of_a_broken_body_is_kept() {
     let server = server();
     server.get("/breaks");
@@ -403,6 +441,36 @@ fn a_request_to_itself_is_a_part_of_the_request() {
     assert_eq!(stats.created, 1, "{stats}");
     assert_eq!(essence(&activities[0]), ("GET /ask", 201, Success, ""));
     assert_eq!((&*activities[0].url, &*activities[0].data), ("/ask", r#"{"after":true}"#));
+}
+
+#[test]
+fn a_job_that_asks_its_own_service_goes_on() {
+    let sink = MemorySink::new();
+    let (layer, guard) =
+        tracing_activity::builder().config(config()).sink(sink.clone()).build().unwrap();
+    let subscriber = Dispatch::new(Registry::default().with(layer));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    tracing::dispatcher::with_default(&subscriber, || {
+        let job = tracing::info_span!(
+            "clean up",
+            otel.kind = "consumer",
+            otel.status_code = tracing::field::Empty
+        );
+        let work = async {
+            let request = Request::builder().uri("/boom").body(Body::empty()).unwrap();
+            let response = routes().layer(RequestSpanLayer::new()).oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+            drop(response);
+            with_activity(|a| a.data("after", true));
+        };
+        runtime.block_on(tracing::Instrument::instrument(work, job));
+    });
+    assert!(guard.shutdown(crate::server::DEADLINE).complete);
+    let activities = sink.activities();
+    let [job] = &*activities else { panic!("{activities:#?}") };
+    assert_eq!(essence(job), ("clean up", 0, Success, ""));
+    assert_eq!((&*job.method, &*job.url, &*job.data), ("", "", r#"{"after":true}"#));
+    assert!(span_names(job).contains(&"HTTP request"), "what it asked is a part of it");
 }
 
 #[test]
