@@ -30,7 +30,7 @@ pub struct HttpConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ClientAddressHeader {
-    /// `X-Forwarded-For`: what nginx, Envoy, HAProxy and the load balancers of the clouds append.
+    /// `X-Forwarded-For`: what nginx, Envoy and the load balancers of the clouds append.
     #[default]
     XForwardedFor,
     /// `Forwarded`, of RFC 7239.

@@ -52,7 +52,7 @@ fn walk(peer: IpAddr, trusted: &Networks, hops: impl Iterator<Item = Option<IpAd
 /// The parts of a header between separators outside of quotes. Quotes that do not pair say nothing:
 /// one of the client's must not hide what a proxy wrote behind it.
 fn split(line: &[u8], separator: u8) -> Vec<&[u8]> {
-    let is_paired = line.iter().filter(|byte| **byte == b'"').count() % 2 == 0;
+    let is_paired = !line.iter().fold(false, |open, byte| open ^ (*byte == b'"'));
     let mut quoted = false;
     let parts = line.split(|byte| {
         quoted ^= is_paired && *byte == b'"';

@@ -39,7 +39,7 @@ pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&mut Ca
     };
     match call {
         Some(call) => {
-            call.route = route(settings, parts).map(|route| route.into());
+            call.route = route(settings, parts).map(Into::into);
             rpc_span(parts, &caller, listener.redactor())
         }
         None => http_span(settings, parts, &caller, listener.redactor()),

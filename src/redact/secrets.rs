@@ -158,7 +158,7 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
     }
     let without_number = |it: &mut &[u8]| {
         while let Some((b'0'..=b'9', rest)) = it.split_last() {
-            *it = rest
+            *it = rest;
         }
     };
     let mut end = &end[start..];
