@@ -63,7 +63,8 @@ pub(super) struct Callsite {
     secrets: Box<[bool]>,
     /// The span of the middleware: what it tells is the request's even below another's span.
     pub(super) told_by_middleware: bool,
-    /// It has `activity.*` fields or is the middleware's: below the root, too, it may say something of the request.
+    /// It has `activity.*` fields or is the middleware's: below the root, too, it may say something
+    /// of the request. Or it has `otel.kind`, by which it says something of itself.
     pub(super) speaks: bool,
     /// Whether any request of this root callsite ever came to a status.
     pub(super) status_seen: AtomicBool,
@@ -135,7 +136,7 @@ impl Callsite {
                 Box::default()
             },
             told_by_middleware,
-            speaks: annotates || told_by_middleware,
+            speaks: annotates || told_by_middleware || has("otel.kind"),
             status_seen: AtomicBool::new(false),
             exporter: filter_is_exporter(metadata.target()),
         }

@@ -7,7 +7,7 @@ use tracing::{error, info_span};
 use tracing_activity::model::{Activity, Level, TraceHash};
 use tracing_activity::shape::{Shape, ShapeSpan, trace_hash};
 
-use crate::support::{capture, capture_one, request};
+use crate::support::{capture, capture_one, capture_with, config, request};
 use crate::trees::{FRESH, Tree, names, tree, trees};
 
 proptest! {
@@ -270,6 +270,58 @@ fn every_collected_request_has_a_hash_and_a_loop_of_any_length_has_the_same() {
     .collect();
     assert_eq!(hashes[1], hashes[2]);
     assert_ne!(hashes[0], hashes[1]);
+}
+
+#[test]
+fn what_the_caps_leave_out_of_the_row_is_not_left_out_of_the_hash() {
+    let mut caps = config();
+    (caps.capture.max_fields, caps.capture.max_events) = (10, 2);
+    let mut small = config();
+    small.capture.max_row_bytes = 40;
+    for config in [caps, small] {
+        let (activities, stats) = capture_with(config, || {
+            for turns in [3, 300] {
+                request!("http.response.status_code" = 200).in_scope(|| {
+                    for n in 0..turns {
+                        let query = info_span!("query", n, text = "SELECT", otel.kind = "client");
+                        query.in_scope(|| error!("gone"));
+                        let later = info_span!("later", n, otel.kind = tracing::field::Empty);
+                        later.record("otel.kind", tracing::field::display("PRODUCER"));
+                    }
+                });
+            }
+        });
+        assert!(stats.truncated > 0, "a cap was reached");
+        assert_eq!(activities[0].trace_hash, activities[1].trace_hash);
+    }
+}
+
+#[test]
+fn a_kind_that_another_thread_records_counts_as_one_of_the_same_thread() {
+    let run = |kind: Option<&'static str>, elsewhere: bool| {
+        capture_one(|| {
+            let dispatch = tracing::dispatcher::get_default(Clone::clone);
+            request!("http.response.status_code" = 200).in_scope(|| {
+                let pay = info_span!("pay", otel.kind = tracing::field::Empty);
+                let record = || {
+                    if let Some(kind) = kind {
+                        pay.record("otel.kind", kind);
+                    }
+                };
+                if elsewhere {
+                    let record = || tracing::dispatcher::with_default(&dispatch, record);
+                    std::thread::scope(|scope| scope.spawn(record).join().unwrap());
+                } else {
+                    record();
+                }
+            });
+        })
+        .trace_hash
+        .unwrap()
+    };
+    assert_eq!(run(Some("client"), true), run(Some("Client"), false));
+    assert_ne!(run(Some("client"), true), run(None, true));
+    assert_eq!(run(Some("a word of its own"), true), run(None, true));
 }
 
 #[test]
