@@ -14,6 +14,7 @@ use super::outcome::{Kind, Signals, Verdict};
 use super::panics::Panic;
 use super::patch::ActivityPatch;
 use super::shared::Shared;
+use crate::config::MAX_DEPTH;
 use crate::model::{ActivityId, Timestamp};
 use crate::sampling::Decision;
 
@@ -118,7 +119,7 @@ impl Buffer {
         Self {
             limits: shared.limits,
             max_spans: shared.config.max_spans,
-            max_depth: shared.config.max_depth,
+            max_depth: shared.config.max_depth.min(MAX_DEPTH),
             epoch: shared.mode.epoch(),
             current: shared.mode.current(),
             shared,

@@ -182,6 +182,31 @@ fn a_text_that_is_none_of_a_shape_is_refused_with_line_and_reason() {
 }
 
 #[test]
+fn a_shape_of_any_depth_is_dropped_and_of_the_greatest_recorded_printed_and_read_on_a_small_stack()
+{
+    let deep = |levels: u32| {
+        let span = |parent| ShapeSpan {
+            name: "deeper",
+            target: "shop",
+            level: Level::Info,
+            kind: "",
+            fields: &[],
+            error: "",
+            parent,
+            ended: levels,
+        };
+        let spans: Vec<_> = (0..levels).map(|at: u32| span(at.saturating_sub(1))).collect();
+        Shape::of(&spans).unwrap()
+    };
+    let run = move || {
+        let shape = deep(251);
+        assert_eq!(shape.to_string().parse::<Shape>().unwrap(), shape);
+        drop(deep(65_535));
+    };
+    std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
+}
+
+#[test]
 fn a_parent_that_does_not_stand_before_its_child_counts_as_the_root() {
     let mut spans = Tree::of(0).spans(1);
     spans.push(ShapeSpan { name: "query", ended: 2, ..spans[0] });
