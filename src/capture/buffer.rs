@@ -10,10 +10,11 @@ use std::sync::Arc;
 use super::callsite::Callsite;
 use super::fields::{EVENT, FieldLimits, FieldRecord, Fields, Recorder};
 use super::mode::{Current, Epoch};
-use super::outcome::{Signals, Verdict};
+use super::outcome::{Kind, Signals, Verdict};
 use super::panics::Panic;
 use super::patch::ActivityPatch;
 use super::shared::Shared;
+use crate::config::MAX_DEPTH;
 use crate::model::{ActivityId, Timestamp};
 use crate::sampling::Decision;
 
@@ -41,6 +42,21 @@ pub(super) struct SpanRec {
     pub(super) ended: u32,
     pub(super) open: bool,
     pub(super) panicked: bool,
+    /// An event at level ERROR happened in it, recorded or beyond a cap.
+    pub(super) failed: bool,
+    /// What its `otel.kind` said last, recorded or beyond a cap.
+    pub(super) kind: Kind,
+}
+
+impl SpanRec {
+    /// Class of the error that arose in it, empty when none did.
+    pub(super) fn error(&self) -> &'static str {
+        match self {
+            Self { panicked: true, .. } => "panic",
+            Self { failed: true, .. } => "error",
+            _ => "",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -103,7 +119,7 @@ impl Buffer {
         Self {
             limits: shared.limits,
             max_spans: shared.config.max_spans,
-            max_depth: shared.config.max_depth,
+            max_depth: shared.config.max_depth.min(MAX_DEPTH),
             epoch: shared.mode.epoch(),
             current: shared.mode.current(),
             shared,
@@ -238,6 +254,8 @@ impl Buffer {
             ended: u32::MAX,
             open: true,
             panicked: false,
+            failed: false,
+            kind: Kind::Unsaid,
         });
         Some(index as u32)
     }
@@ -286,6 +304,16 @@ impl Buffer {
         }
     }
 
+    /// An event that the filter lets pass happened in the span at `index`. Its error counts even if
+    /// a cap leaves the event out: caps count repetitions, and those do not show in the fingerprint.
+    fn note_error(&mut self, index: u32, callsite: &Callsite) {
+        if callsite.is_error
+            && let Some(span) = self.spans.get_mut(index as usize)
+        {
+            span.failed = true;
+        }
+    }
+
     /// Whether an event may be recorded, errors included in the reserve.
     fn has_room_for_event(&mut self, callsite: &Callsite) -> bool {
         let cap = self.shared.config.max_events;
@@ -308,6 +336,9 @@ impl Buffer {
     ) {
         self.signals.error_event |= callsite.is_error;
         let tells_status = callsite.tells_status && place.in_root;
+        if recorded {
+            self.note_error(place.span, callsite);
+        }
         let kept = recorded && self.has_room_for_event(callsite);
         if !kept && !tells_status {
             return;
@@ -336,6 +367,9 @@ impl Buffer {
         fields: &Fields,
     ) {
         self.signals.error_event |= callsite.is_error;
+        if recorded {
+            self.note_error(span, callsite);
+        }
         if recorded && self.has_room_for_event(callsite) {
             let limits = self.limits;
             self.fields.append(fields, EVENT | self.events.len() as u32, &limits);
@@ -368,17 +402,49 @@ impl Buffer {
     pub(super) fn record(&mut self, index: u32, record: impl FnOnce(&mut Recorder<'_>)) {
         let Some(span) = self.spans.get(index as usize) else { return };
         let callsite = span.callsite;
-        if index != 0 && callsite.speaks {
-            self.note_request(index, callsite);
+        if index == 0 || callsite.speaks {
+            return self.record_spoken(index, callsite, record);
         }
-        let speaks = index == 0 || callsite.speaks;
         record(&mut Recorder {
             fields: &mut self.fields,
             owner: index,
             limits: &self.limits,
             callsite,
-            own: speaks && (index == 0 || index == self.request),
-            signals: speaks.then_some(&mut self.signals),
+            own: false,
+            signals: None,
         });
+    }
+
+    /// The same for a span whose fields may say something of the request or of its own kind.
+    #[inline(never)]
+    fn record_spoken(
+        &mut self,
+        index: u32,
+        callsite: &'static Callsite,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) {
+        if index != 0 {
+            self.note_request(index, callsite);
+        }
+        let own = self.is_request(index);
+        self.signals.kind = None;
+        record(&mut Recorder {
+            fields: &mut self.fields,
+            owner: index,
+            limits: &self.limits,
+            callsite,
+            own,
+            signals: Some(&mut self.signals),
+        });
+        self.note_kind(index, self.signals.kind);
+    }
+
+    /// The kind of the span at `index` is this, where one was said.
+    pub(super) fn note_kind(&mut self, index: u32, kind: Option<Kind>) {
+        if let Some(kind) = kind
+            && let Some(span) = self.spans.get_mut(index as usize)
+        {
+            span.kind = kind;
+        }
     }
 }

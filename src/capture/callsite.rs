@@ -65,7 +65,8 @@ pub(super) struct Callsite {
     pub(super) told_by_middleware: bool,
     /// The span of a request over HTTP or RPC, by its fields: not of a job, nor of a message.
     pub(super) is_call: bool,
-    /// It has `activity.*` fields or is the middleware's: below the root, too, it may say something of the request.
+    /// It has `activity.*` fields or is the middleware's: below the root, too, it may say something
+    /// of the request. Or it has `otel.kind`, by which it says something of itself.
     pub(super) speaks: bool,
     /// Whether any request of this root callsite ever came to a status.
     pub(super) status_seen: AtomicBool,
@@ -138,7 +139,7 @@ impl Callsite {
             },
             told_by_middleware,
             is_call: is_http && !names().any(|name| name.starts_with("messaging.")),
-            speaks: annotates || told_by_middleware,
+            speaks: annotates || told_by_middleware || has("otel.kind"),
             status_seen: AtomicBool::new(false),
             exporter: filter_is_exporter(metadata.target()),
         }

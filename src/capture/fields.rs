@@ -281,12 +281,12 @@ impl Recorder<'_> {
         match signal {
             Signal::SaidOutcome => signals.said = text.parse().ok().or(signals.said),
             Signal::SaidError => signals.said_error = true,
+            Signal::OtelKind => signals.set_kind(text),
             Signal::None => {}
             _ if !self.own => {}
             Signal::Status(rank) => signals.set_status(rank, leading_number(text)),
             Signal::GrpcStatus => signals.set_grpc(leading_number(text)),
             Signal::OtelStatus => signals.otel_error = text.eq_ignore_ascii_case("error"),
-            Signal::OtelKind => signals.set_kind(text),
             Signal::TraceId => signals.remote_trace = text.parse::<TraceId>().ok(),
             Signal::Failure => signals.failed = true,
         }

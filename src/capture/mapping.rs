@@ -371,25 +371,3 @@ fn fallbacks(buffer: &Buffer, activity: &mut Activity) {
         activity.ekind = event_kind(buffer, &activity.method, &activity.route).concat();
     }
 }
-
-/// By span, the class of the error that arose in it: empty when none did.
-pub(super) fn span_errors(buffer: &Buffer) -> Vec<&'static str> {
-    let panicked = |panicked: bool| if panicked { "panic" } else { "" };
-    let mut errors: Vec<_> = buffer.spans.iter().map(|span| panicked(span.panicked)).collect();
-    for event in buffer.events.iter().filter(|event| event.callsite.is_error) {
-        match errors.get_mut(event.span as usize) {
-            Some(error) if error.is_empty() => *error = "error",
-            _ => {}
-        }
-    }
-    let request = buffer.request as usize;
-    let failed = buffer.sealed.is_some_and(|it| it.verdict.outcome == Outcome::ServerFault);
-    if failed
-        && buffer.spans[request].callsite.told_by_middleware
-        && let Some(error) = errors.get_mut(request).filter(|error| error.is_empty())
-    {
-        // Frameworks log that a response failed; the middleware knows.
-        *error = "error";
-    }
-    errors
-}

@@ -10,14 +10,48 @@ use super::callsite::{Callsite, Mark};
 use crate::model::{Outcome, TraceId};
 
 /// What `otel.kind` said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    #[default]
     Unsaid,
-    /// `server` or `consumer`.
-    Serving,
-    /// `client`, `producer` or `internal`.
-    Other,
+    Server,
+    Client,
+    Producer,
+    Consumer,
+    Internal,
+    /// None of the words.
+    Unknown,
+}
+
+impl Kind {
+    /// Those that have a word.
+    const KNOWN: [Self; 5] =
+        [Self::Server, Self::Client, Self::Producer, Self::Consumer, Self::Internal];
+
+    fn of(text: &str) -> Self {
+        let known = Self::KNOWN.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text));
+        known.unwrap_or(if text.is_empty() { Self::Unsaid } else { Self::Unknown })
+    }
+
+    /// The word; empty where there is none.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+            Self::Internal => "internal",
+            Self::Unsaid | Self::Unknown => "",
+        }
+    }
+
+    /// Whether a span of this mark and kind serves a request.
+    pub(super) fn serves(self, mark: Mark) -> bool {
+        match self {
+            Self::Server | Self::Consumer => true,
+            Self::Unsaid => mark == Mark::Request,
+            _ => false,
+        }
+    }
 }
 
 /// What is known of a request's end.
@@ -35,7 +69,8 @@ pub(super) struct Signals {
     pub(super) error_event: bool,
     /// The root span was left by a panic.
     pub(super) panicked: bool,
-    pub(super) kind: Kind,
+    /// What `otel.kind` said of the span whose fields were recorded last; it is kept with the span.
+    pub(super) kind: Option<Kind>,
     pub(super) remote_trace: Option<TraceId>,
     /// What a reserved field says of the outcome.
     pub(super) said: Option<Outcome>,
@@ -116,13 +151,7 @@ impl Signals {
     }
 
     pub(super) fn set_kind(&mut self, kind: &str) {
-        self.kind = match kind {
-            _ if kind.eq_ignore_ascii_case("server") || kind.eq_ignore_ascii_case("consumer") => {
-                Kind::Serving
-            }
-            "" => Kind::Unsaid,
-            _ => Kind::Other,
-        };
+        self.kind = Some(Kind::of(kind));
     }
 
     /// Takes over what the application said by reserved fields, on whatever span.
@@ -143,23 +172,11 @@ impl Signals {
         self.error_event |= other.error_event;
         self.panicked |= other.panicked;
         self.remote_trace = other.remote_trace.or(self.remote_trace);
-        if other.kind != Kind::Unsaid {
-            self.kind = other.kind;
-        }
     }
 
     /// HTTP status, else the gRPC code, else 0.
     pub(super) fn status(&self) -> u16 {
         if self.status == 0 { self.grpc.unwrap_or(0) } else { self.status }
-    }
-
-    /// Whether a span of this mark, having said this, serves a request.
-    pub(super) fn serves(&self, mark: Mark) -> bool {
-        match self.kind {
-            Kind::Serving => true,
-            Kind::Other => false,
-            Kind::Unsaid => mark == Mark::Request,
-        }
     }
 
     /// Weighs the signals of a request whose root span is of `root`.

@@ -95,7 +95,7 @@ pub(super) fn begin_root<S>(
     let mut buffer = shared.buffer();
     buffer.begin_span(id.into_u64(), role.callsite, 0, shared.now());
     buffer.record(0, |recorder| attributes.record(recorder));
-    let serves = buffer.signals.serves(role.callsite.mark) || any_parentless;
+    let serves = buffer.spans[0].kind.serves(role.callsite.mark) || any_parentless;
     let mut extensions = span.extensions_mut();
     // A second activity layer in one registry has no business here.
     let taken = extensions.get_mut::<RootCell>().is_some();

@@ -329,6 +329,9 @@ impl Root {
                 buffer.spans.pop();
                 shared.counters.count_late_span();
             }
+            if buffer.request as usize >= buffer.spans.len() {
+                buffer.request = 0;
+            }
         }
         for span in &mut buffer.spans {
             if span.end == 0 {
@@ -427,6 +430,7 @@ impl Buffer {
                 }
                 self.merge_signals(index, &signals);
                 if let Some(index) = index {
+                    self.note_kind(index, signals.kind);
                     self.fields.append(&fields, index, &limits);
                 }
             }
@@ -434,6 +438,7 @@ impl Buffer {
                 let Some(index) = self.find(id) else { return };
                 self.fields.append(&fields, index, &limits);
                 self.merge_signals(Some(index), &signals);
+                self.note_kind(index, signals.kind);
             }
             Op::Event { callsite, recorded, ancestors, time, fields, signals } => {
                 let span = self.nearest(&ancestors);

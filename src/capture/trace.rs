@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::buffer::Buffer;
 use super::fields::{EVENT, FieldRecord};
-use super::mapping::{ip, span_errors, text};
-use crate::model::{EventRecord, Level, SpanRecord, Trace, Value};
+use super::mapping::{ip, text};
+use crate::model::{EventRecord, Level, Outcome, SpanRecord, Trace, Value};
 use crate::redact::{CARD, Redactor, SECRET};
 
 /// The trace that a buffer records.
@@ -13,7 +13,7 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
     let origin = buffer.spans[0].start;
     let micros = |from: u64, to: u64| micros(buffer, from, to);
     let mut spans: Vec<SpanRecord> = Vec::with_capacity(buffer.spans.len());
-    for (span, error) in buffer.spans.iter().zip(span_errors(buffer)) {
+    for span in &buffer.spans {
         let metadata = span.callsite.metadata;
         spans.push(SpanRecord {
             name: Cow::Borrowed(metadata.name()),
@@ -22,10 +22,11 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
             parent: span.parent,
             start: micros(origin, span.start),
             duration: micros(span.start, span.end),
-            error: Cow::Borrowed(error),
+            error: Cow::Borrowed(span.error()),
             attributes: Vec::with_capacity(metadata.fields().len()),
         });
     }
+    mark_request(buffer, &mut spans);
     let mut events = Vec::with_capacity(buffer.events.len());
     let mut places = Vec::with_capacity(buffer.events.len());
     for event in &buffer.events {
@@ -61,6 +62,20 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
         }
     }
     Trace { spans, events }
+}
+
+/// Marks the middleware's span of a request that failed: frameworks log that a response failed, the
+/// middleware knows. Only in the trace: the fingerprint is of the path, whatever was answered.
+fn mark_request(buffer: &Buffer, spans: &mut [SpanRecord]) {
+    let failed = buffer.sealed.is_some_and(|it| it.verdict.outcome == Outcome::ServerFault);
+    let request = buffer.request as usize;
+    if failed
+        && buffer.spans.get(request).is_some_and(|span| span.callsite.told_by_middleware)
+        && let Some(span) = spans.get_mut(request)
+        && span.error.is_empty()
+    {
+        span.error = Cow::Borrowed("error");
+    }
 }
 
 /// The value of an attribute, without the secrets of an address, or of one that its name calls a

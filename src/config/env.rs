@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use super::bodies::parse_pointers;
 use super::units::{ByteSize, parse_duration};
 use super::{
-    BodyCapture, CaptureConfig, Config, Database, HttpConfig, PipelineConfig, RedactConfig, Roots,
-    Secret,
+    BodyCapture, CaptureConfig, Config, Database, HttpConfig, MAX_DEPTH, PipelineConfig,
+    RedactConfig, Roots, Secret,
 };
 use crate::model::Timestamp;
 
@@ -80,7 +80,7 @@ variables! {
     ACTIVITY_MAX_FIELDS: "number, 0 to 1000000", "`4096`", "Fields recorded per activity.";
     ACTIVITY_MAX_FIELD_BYTES: "size, at most `1GiB`", "`8KiB`", "Size of one field; the rest is cut.";
     ACTIVITY_MAX_ROW_BYTES: "size, at most `1GiB`", "`256KiB`", "Size of all fields of one activity.";
-    ACTIVITY_MAX_DEPTH: "number, 1 to 65535", "`64`", "Nesting recorded.";
+    ACTIVITY_MAX_DEPTH: "number, 1 to 250", "`64`", "Nesting recorded.";
     ACTIVITY_MAX_IN_FLIGHT: "number, at least 1", "`10000`", "Requests captured at one time.";
     ACTIVITY_MAX_LIFETIME: "duration, `1ms` to `365d`", "`10m`", "Age at which an unfinished request is sent as abandoned.";
 }
@@ -338,7 +338,9 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             max_row_bytes: self
                 .size("ACTIVITY_MAX_ROW_BYTES", 0..=1 << 30)?
                 .unwrap_or(default.max_row_bytes),
-            max_depth: self.number("ACTIVITY_MAX_DEPTH", 1..=65_535)?.unwrap_or(default.max_depth),
+            max_depth: self
+                .number("ACTIVITY_MAX_DEPTH", 1..=MAX_DEPTH)?
+                .unwrap_or(default.max_depth),
             max_in_flight: self
                 .number("ACTIVITY_MAX_IN_FLIGHT", 1..=usize::MAX)?
                 .unwrap_or(default.max_in_flight),

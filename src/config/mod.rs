@@ -71,6 +71,9 @@ pub enum Roots {
     All,
 }
 
+/// The greatest [`CaptureConfig::max_depth`].
+pub(crate) const MAX_DEPTH: usize = 250;
+
 /// What the layer captures and the caps that keep it bounded.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -89,7 +92,8 @@ pub struct CaptureConfig {
     pub max_field_bytes: usize,
     /// Bytes of all fields of one activity. `ACTIVITY_MAX_ROW_BYTES`.
     pub max_row_bytes: usize,
-    /// Nesting recorded; deeper spans count into their ancestor. `ACTIVITY_MAX_DEPTH`.
+    /// Nesting recorded; deeper spans count into their ancestor. More than 250 counts as 250: a
+    /// shape takes stack for every level. `ACTIVITY_MAX_DEPTH`.
     pub max_depth: usize,
     /// Requests captured at one time. `ACTIVITY_MAX_IN_FLIGHT`.
     pub max_in_flight: usize,

@@ -86,9 +86,8 @@ impl Finished<'_> {
 }
 
 /// The low 56 bits of a trace id.
-#[must_use]
 #[inline]
-pub fn randomness(trace_id: TraceId) -> u64 {
+pub(crate) fn randomness(trace_id: TraceId) -> u64 {
     let mut low = [0; 8];
     low.copy_from_slice(&trace_id.to_bytes()[8..]);
     u64::from_be_bytes(low) & (RANDOM_SPACE - 1)
@@ -144,9 +143,8 @@ impl Sampler {
 
     /// Whether [`decide`](Self::decide) would drop the trace of a request with this R that took so
     /// many nanoseconds, where that can be told in a few instructions.
-    #[must_use]
     #[inline]
-    pub fn drops_at_once(&self, outcome: Outcome, nanos: u64, randomness: u64) -> bool {
+    pub(crate) fn drops_at_once(&self, outcome: Outcome, nanos: u64, randomness: u64) -> bool {
         let (slow, threshold) = self.usual;
         randomness < threshold && outcome == Outcome::Success && nanos <= slow
     }

@@ -65,6 +65,8 @@ struct Changes<'a> {
     words: Vec<String>,
     added: Vec<Stray<'a>>,
     gone: Vec<Stray<'a>>,
+    /// Old and new spans of which it is told already that they moved.
+    moved: Vec<(&'a Node, &'a Node)>,
 }
 
 impl<'a> Changes<'a> {
@@ -180,7 +182,11 @@ impl<'a> Changes<'a> {
     /// Finds the strays that have only moved, and tells of all.
     fn tell_moves(&mut self) {
         loop {
-            let (added, gone) = (std::mem::take(&mut self.added), std::mem::take(&mut self.gone));
+            let (mut added, mut gone) =
+                (std::mem::take(&mut self.added), std::mem::take(&mut self.gone));
+            let mut moved = std::mem::take(&mut self.moved);
+            gone.retain(|stray| !moved.iter().any(|(old, _)| std::ptr::eq(*old, stray.node)));
+            added.retain(|stray| !moved.iter().any(|(_, new)| std::ptr::eq(*new, stray.node)));
             if added.is_empty() && gone.is_empty() {
                 return;
             }
@@ -193,7 +199,8 @@ impl<'a> Changes<'a> {
             };
             let (mut new, mut old) = (inside(&added), inside(&gone));
             // Equal subtrees first, then spans that merely have the same name.
-            let mut moved: Vec<(&Node, &Node)> = Vec::new();
+            old.retain(|(node, _)| !moved.iter().any(|(old, _)| std::ptr::eq(*old, *node)));
+            new.retain(|(node, _)| !moved.iter().any(|(_, new)| std::ptr::eq(*new, *node)));
             for same in [|a: &Node, b: &Node| a == b, same_span] {
                 for stray in &gone {
                     if moved.iter().any(|(old, _)| std::ptr::eq(*old, stray.node)) {
@@ -233,6 +240,7 @@ impl<'a> Changes<'a> {
                     self.words.push(format!("`{name}` was added in {path}{among}{below}"));
                 }
             }
+            self.moved = moved;
         }
     }
 

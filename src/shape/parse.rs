@@ -15,8 +15,9 @@ pub struct ParseShapeError {
     reason: &'static str,
 }
 
-/// Levels that are read: a stored text may come from anywhere, and each level takes stack.
-const MAX_DEPTH: usize = 2000;
+/// Levels that are read: a stored text may come from anywhere, and each level takes stack. Twice the
+/// levels that are recorded: a span may stand two levels below the one around it.
+const MAX_DEPTH: usize = 500;
 
 impl FromStr for Shape {
     type Err = ParseShapeError;

@@ -28,7 +28,7 @@ use crate::model::{Level, TraceHash};
 /// the span around it; the level, unless it is info; `otel.kind`; the names of the declared fields;
 /// the class of the error that arose in it; and `x2+`, when it ran more than once in a row.
 ///
-/// Printing, comparing and dropping a shape takes stack in proportion to its depth.
+/// Printing and comparing a shape takes stack in proportion to its depth, dropping it does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     pub(super) root: Node,
@@ -108,6 +108,18 @@ impl Shape {
     #[must_use]
     pub fn changes(&self, new: &Self) -> Vec<String> {
         super::changes::changes(&self.root, &new.root)
+    }
+}
+
+impl Drop for Shape {
+    /// Level by level: the default would take stack for each.
+    fn drop(&mut self) {
+        let mut steps = std::mem::take(&mut self.root.steps);
+        while let Some(step) = steps.pop() {
+            for mut member in step.members {
+                steps.append(&mut member.steps);
+            }
+        }
     }
 }
 

@@ -106,6 +106,20 @@ fn a_tree_deeper_than_the_cap_ends_there() {
 }
 
 #[test]
+fn no_configuration_takes_the_cap_of_the_depth_beyond_its_greatest() {
+    let mut config = support::config();
+    (config.capture.max_depth, config.capture.max_spans) = (usize::MAX, 5000);
+    let (activities, _) = capture_with(config, || {
+        let mut entered = vec![request!("http.response.status_code" = 200).entered()];
+        for _ in 0..1500 {
+            entered.push(info_span!("deeper").entered());
+        }
+        while entered.pop().is_some() {}
+    });
+    assert_eq!(activities[0].trace.as_ref().unwrap().spans.len(), 251);
+}
+
+#[test]
 fn fields_and_data_beyond_the_row_are_left_out_and_the_json_stays_whole() {
     let activity = capture_one(|| {
         request!("http.response.status_code" = 200).in_scope(|| {

@@ -100,6 +100,18 @@ fn a_span_around_others_is_told_as_added_and_the_others_as_moved_into_it() {
 }
 
 #[test]
+fn a_span_that_moved_out_of_one_that_moved_is_told_once() {
+    assert_eq!(
+        words("root  in shop\n  P\n    C", "root  in shop\n  Q\n    P\n  C"),
+        [
+            "`C` moved from `root > P` to `root`",
+            "`P` moved from `root` to `root > Q`",
+            "`Q` was added in `root`, as the first, with a span inside"
+        ]
+    );
+}
+
+#[test]
 fn an_error_that_appears_changes_or_goes_is_told_with_its_class() {
     let (fine, failing) = ("    reserve\n", "    reserve  fails: error\n");
     let place = "`reserve` in `request > place_order`";

@@ -53,6 +53,23 @@ fn panics(f: impl FnOnce()) {
 }
 
 #[test]
+fn a_span_of_the_middleware_that_begins_after_the_end_is_left_out_and_harms_nothing() {
+    let activity = capture_one(|| {
+        let elsewhere = Elsewhere::new();
+        let root = request!("activity.outcome" = "server_fault");
+        root.in_scope(|| {
+            let current = CurrentActivity::get().unwrap();
+            elsewhere.run(move || current.finish());
+            // This thread learns of the end when it next leaves a span.
+            info_span!(target: "tracing_activity::request", "late", status = 200).in_scope(|| ());
+        });
+        elsewhere.end();
+    });
+    assert_eq!(tree(&activity), "request\n");
+    assert_eq!(activity.outcome, Outcome::ServerFault);
+}
+
+#[test]
 fn what_threads_do_in_turns_stands_in_the_order_it_was_done() {
     let activity = capture_one(|| {
         let elsewhere = Elsewhere::new();

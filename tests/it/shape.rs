@@ -7,7 +7,7 @@ use tracing::{error, info_span};
 use tracing_activity::model::{Activity, Level, TraceHash};
 use tracing_activity::shape::{Shape, ShapeSpan, trace_hash};
 
-use crate::support::{capture, capture_one, request};
+use crate::support::{capture, capture_one, capture_with, config, request};
 use crate::trees::{FRESH, Tree, names, tree, trees};
 
 proptest! {
@@ -182,6 +182,31 @@ fn a_text_that_is_none_of_a_shape_is_refused_with_line_and_reason() {
 }
 
 #[test]
+fn a_shape_of_any_depth_is_dropped_and_of_the_greatest_recorded_printed_and_read_on_a_small_stack()
+{
+    let deep = |levels: u32| {
+        let span = |parent| ShapeSpan {
+            name: "deeper",
+            target: "shop",
+            level: Level::Info,
+            kind: "",
+            fields: &[],
+            error: "",
+            parent,
+            ended: levels,
+        };
+        let spans: Vec<_> = (0..levels).map(|at: u32| span(at.saturating_sub(1))).collect();
+        Shape::of(&spans).unwrap()
+    };
+    let run = move || {
+        let shape = deep(251);
+        assert_eq!(shape.to_string().parse::<Shape>().unwrap(), shape);
+        drop(deep(65_535));
+    };
+    std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
+}
+
+#[test]
 fn a_parent_that_does_not_stand_before_its_child_counts_as_the_root() {
     let mut spans = Tree::of(0).spans(1);
     spans.push(ShapeSpan { name: "query", ended: 2, ..spans[0] });
@@ -270,6 +295,58 @@ fn every_collected_request_has_a_hash_and_a_loop_of_any_length_has_the_same() {
     .collect();
     assert_eq!(hashes[1], hashes[2]);
     assert_ne!(hashes[0], hashes[1]);
+}
+
+#[test]
+fn what_the_caps_leave_out_of_the_row_is_not_left_out_of_the_hash() {
+    let mut caps = config();
+    (caps.capture.max_fields, caps.capture.max_events) = (10, 2);
+    let mut small = config();
+    small.capture.max_row_bytes = 40;
+    for config in [caps, small] {
+        let (activities, stats) = capture_with(config, || {
+            for turns in [3, 300] {
+                request!("http.response.status_code" = 200).in_scope(|| {
+                    for n in 0..turns {
+                        let query = info_span!("query", n, text = "SELECT", otel.kind = "client");
+                        query.in_scope(|| error!("gone"));
+                        let later = info_span!("later", n, otel.kind = tracing::field::Empty);
+                        later.record("otel.kind", tracing::field::display("PRODUCER"));
+                    }
+                });
+            }
+        });
+        assert!(stats.truncated > 0, "a cap was reached");
+        assert_eq!(activities[0].trace_hash, activities[1].trace_hash);
+    }
+}
+
+#[test]
+fn a_kind_that_another_thread_records_counts_as_one_of_the_same_thread() {
+    let run = |kind: Option<&'static str>, elsewhere: bool| {
+        capture_one(|| {
+            let dispatch = tracing::dispatcher::get_default(Clone::clone);
+            request!("http.response.status_code" = 200).in_scope(|| {
+                let pay = info_span!("pay", otel.kind = tracing::field::Empty);
+                let record = || {
+                    if let Some(kind) = kind {
+                        pay.record("otel.kind", kind);
+                    }
+                };
+                if elsewhere {
+                    let record = || tracing::dispatcher::with_default(&dispatch, record);
+                    std::thread::scope(|scope| scope.spawn(record).join().unwrap());
+                } else {
+                    record();
+                }
+            });
+        })
+        .trace_hash
+        .unwrap()
+    };
+    assert_eq!(run(Some("client"), true), run(Some("Client"), false));
+    assert_ne!(run(Some("client"), true), run(None, true));
+    assert_eq!(run(Some("a word of its own"), true), run(None, true));
 }
 
 #[test]

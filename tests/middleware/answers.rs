@@ -338,6 +338,28 @@ fn what_a_body_says_when_it_is_dropped_is_in_the_trace() {
 }
 
 #[test]
+fn the_answer_shows_in_the_trace_and_not_in_its_hash() {
+    let server = Server::axum(config(), || {
+        let said = |outcome| get(move || async move { with_activity(|a| a.outcome(outcome)) });
+        routes()
+            .route("/said", said(ServerFault))
+            .route("/fine", said(Success))
+            .layer(RequestSpanLayer::new())
+    });
+    for target in ["/", "/boom", "/nowhere", "/fine", "/said"] {
+        server.get(target);
+    }
+    let activities = server.activities(5);
+    let outcomes: Vec<Outcome> = activities.iter().map(|it| it.outcome).collect();
+    assert_eq!(outcomes, [Success, ServerFault, ClientFault, Success, ServerFault]);
+    let marks: Vec<&str> =
+        activities.iter().map(|it| &*it.trace.as_ref().unwrap().spans[0].error).collect();
+    assert_eq!(marks, ["", "error", "", "", "error"]);
+    assert!(activities.iter().all(|it| it.trace_hash == activities[0].trace_hash));
+    assert!(activities[0].trace_hash.is_some());
+}
+
+#[test]
 fn the_message_of_a_broken_body_is_kept() {
     let server = server();
     server.get("/breaks");
