@@ -57,16 +57,6 @@ impl ActivityLayer {
         }
     }
 
-    /// Does a callback on this thread's state alone, where spans are followed. `false` when more is
-    /// needed.
-    #[inline]
-    fn quickly(&self, f: impl FnOnce(&mut ThreadState, u32) -> bool) -> bool {
-        match &self.shared {
-            Some(shared) if shared.mode.follows() => on_thread(shared.layer, f),
-            _ => false,
-        }
-    }
-
     fn wants(&self, metadata: &'static Metadata<'static>) -> bool {
         !self.alone || self.shared.as_ref().is_some_and(|shared| role_in(shared, metadata).wanted())
     }
@@ -89,7 +79,8 @@ pub(super) fn role_now(shared: &Shared, role: Role) -> Role {
     Role { recorded: is_recorded(shared, role), ..role }
 }
 
-/// Apart, so that where spans are not followed nothing is paid for it.
+/// Does a callback on this thread's state alone. `false` when more is needed. Apart, so that where
+/// spans are not followed nothing is paid for it.
 #[inline(never)]
 fn on_thread(layer: u32, f: impl FnOnce(&mut ThreadState, u32) -> bool) -> bool {
     with_thread(|thread| f(thread, layer)) == Some(true)
@@ -153,8 +144,11 @@ where
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if !self.quickly(|thread, layer| thread.enter_newest(layer, id.into_u64())) {
-            self.guarded(|shared| shared.mode.follows(), |shared| enter(shared, id, &ctx));
+        if let Some(shared) = &self.shared
+            && shared.mode.follows()
+            && !on_thread(shared.layer, |thread, layer| thread.enter_newest(layer, id.into_u64()))
+        {
+            caught(shared, |shared| enter(shared, id, &ctx));
         }
     }
 
@@ -166,15 +160,17 @@ where
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        if self.quickly(|thread, layer| thread.close_newest(layer, id.into_u64())) {
-            return;
-        }
+        let Some(shared) = &self.shared else { return };
         // Where spans are not followed, children that are recorded for their annotations end with
         // the request.
-        self.guarded(
-            |shared| shared.mode.follows() || shared.may_be_root(id.into_u64()),
-            |shared| close(shared, &id, &ctx),
-        );
+        let more = if shared.mode.follows() {
+            !on_thread(shared.layer, |thread, layer| thread.close_newest(layer, id.into_u64()))
+        } else {
+            shared.may_be_root(id.into_u64())
+        };
+        if more {
+            caught(shared, |shared| close(shared, &id, &ctx));
+        }
     }
 }
 

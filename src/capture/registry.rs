@@ -41,11 +41,12 @@ pub(super) fn ask_for_span<S>(
     if !role.recorded && !role.root {
         return;
     }
-    let Some(parent) = ctx.span(id).and_then(|span| span.parent()) else {
-        return begin_root(shared, attributes, id, role, ctx);
+    let Some(span) = ctx.span(id) else { return };
+    let Some(parent) = span.parent() else {
+        return begin_root_at(shared, attributes, &span, role);
     };
     let Some(root) = find_root(shared, &parent) else {
-        return begin_root(shared, attributes, id, role, ctx);
+        return begin_root_at(shared, attributes, &span, role);
     };
     if !role.recorded {
         return;
@@ -85,15 +86,29 @@ pub(super) fn begin_root<S>(
     {
         return ask_for_span(shared, attributes, id, role, ctx);
     }
+    begin_root_at(shared, attributes, &span, role);
+}
+
+/// The same, where it is known that the span is outside of any activity.
+#[inline]
+fn begin_root_at<S>(
+    shared: &Arc<Shared>,
+    attributes: &Attributes<'_>,
+    span: &SpanRef<'_, S>,
+    role: Role,
+) where
+    S: for<'span> LookupSpan<'span>,
+{
     if !role.root || !shared.is_enabled() {
         return;
     }
+    let id = span.id().into_u64();
     let any_parentless = shared.config.roots == Roots::All && span.parent().is_none();
     if role.callsite.mark == Mark::Plain && !any_parentless {
         return;
     }
     let mut buffer = shared.buffer();
-    buffer.begin_span(id.into_u64(), role.callsite, 0, shared.now());
+    buffer.begin_span(id, role.callsite, 0, shared.now());
     buffer.record(0, |recorder| attributes.record(recorder));
     let serves = buffer.spans[0].kind.serves(role.callsite.mark) || any_parentless;
     let mut extensions = span.extensions_mut();
@@ -103,7 +118,7 @@ pub(super) fn begin_root<S>(
         return shared.recycle(buffer);
     }
     let root = shared.root(role.callsite, buffer);
-    root.set_unfollowed(shared.remember_root(id.into_u64()));
+    root.set_unfollowed(shared.remember_root(id));
     extensions.insert(RootCell(root));
 }
 
