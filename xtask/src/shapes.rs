@@ -216,7 +216,8 @@ fn verdict(paths: &[usize; 3], c: &Comparison) -> Result<()> {
     if let Some(many) = paths.iter().find(|paths| **paths > MANY) {
         bail!("{many} paths: some value, count or chance shows in the hash");
     }
-    let expected = "`SELECT ratings` was added in `request > recommend`, after `SELECT products`";
+    let expected =
+        "`SELECT ratings` was added in `HTTP request > recommend`, after `SELECT products`";
     let changes: Vec<&str> = c.changes.keys().map(String::as_str).collect();
     if c.new != 1 || c.vanished != 1 || changes != [expected] {
         bail!("deploy c adds one path, and {} are new: {changes:#?}", c.new);
@@ -249,7 +250,8 @@ mod tests {
 
     #[test]
     fn too_many_paths_and_other_changes_than_the_one_meant_are_errors() {
-        let change = "`SELECT ratings` was added in `request > recommend`, after `SELECT products`";
+        let change =
+            "`SELECT ratings` was added in `HTTP request > recommend`, after `SELECT products`";
         let found = |changes: &[&str]| Comparison {
             new: changes.len(),
             vanished: 1,
