@@ -206,8 +206,16 @@ fn explore(ways: [Way; 2], finishers: usize) {
         let stage = stage.clone();
         move || program(&stage, ways, finishers)
     };
-    shuttle::check_random(run.clone(), SCHEDULES);
-    shuttle::check_pct(run, SCHEDULES, 4);
+    // Looking for secrets takes more stack than the checker's threads have.
+    let config = || {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1 << 20;
+        config
+    };
+    let random = shuttle::scheduler::RandomScheduler::new(SCHEDULES);
+    shuttle::Runner::new(random, config()).run(run.clone());
+    let pct = shuttle::scheduler::PctScheduler::new(4, SCHEDULES);
+    shuttle::Runner::new(pct, config()).run(run);
     assert_eq!(stage.counters.snapshot(0).dropped.total(), 0);
 }
 
