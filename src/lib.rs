@@ -28,7 +28,7 @@ mod error;
 mod init;
 mod redact;
 
-pub use capture::{ActivityLayer, ActivityPatch, CurrentActivity, with_activity};
+pub use capture::{ActivityEvent, ActivityLayer, ActivityPatch, CurrentActivity, with_activity};
 pub use config::Config;
 pub use error::Error;
 pub use init::{Base, Builder, Handle, ShutdownGuard, builder, init};

@@ -247,6 +247,16 @@ fn traced() -> Activity {
 }
 
 #[test]
+fn a_campaign_is_read_by_its_parameters() {
+    let db = Db::new();
+    let campaign = "utm_source=news+letter&utm_campaign=caf%C3%A9%26more";
+    write(&db, vec![Activity { campaign: campaign.to_owned(), ..on_path(1) }, on_path(2)]);
+    let sql =
+        "SELECT utm_source, utm_medium, utm_campaign FROM {db}.activities WHERE utm_source != ''";
+    assert_eq!(db.query(sql), "news letter\t\tcafé&more");
+}
+
+#[test]
 fn the_column_trace_is_the_spans_as_json() {
     let db = Db::new();
     write(&db, vec![traced(), on_path(2)]);
@@ -339,6 +349,11 @@ Links.Attributes\tArray(Map(LowCardinality(String), String))";
     assert_eq!(db.count("activity_spans"), 4);
     let alone = "SELECT SpanName, SpanKind, ParentSpanId, Duration FROM {db}.activity_spans WHERE Duration = 200000";
     assert_eq!(db.query(alone), "request\tServer\t\t200000");
+    // The root of a request that another service's span called.
+    let parent = "b7ad6b7169203331".parse().unwrap();
+    write(&db, vec![Activity { remote_parent_id: Some(parent), duration: 7, ..on_path(3) }]);
+    let called = "SELECT ParentSpanId FROM {db}.activity_spans WHERE Duration = 7000";
+    assert_eq!(db.query(called), "b7ad6b7169203331");
     let times = "SELECT min(Start), max(End) FROM {db}.activity_spans_trace_id_ts WHERE TraceId = '01a1f640bc007b17a9176f08190b8b14'";
     assert_eq!(db.query(times), "2027-01-15 08:00:00\t2027-01-15 08:00:01");
 }

@@ -1,7 +1,5 @@
 //! What can go wrong, whose fault it is, and how the row learns of it.
 
-use std::error::Error;
-
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -59,20 +57,8 @@ impl IntoResponse for ShopError {
     /// The one place where an error becomes a status for the client and a cause for the row.
     fn into_response(self) -> Response {
         let (status, kind) = self.status_and_kind();
-        with_activity(|a| a.error(kind, with_causes(&self)));
+        with_activity(|a| a.error(&self).error_kind(kind));
         // The client is told what happened, and not why.
         (status, Json(json!({ "error": kind, "message": self.to_string() }))).into_response()
     }
-}
-
-/// `error` and what caused it: `the order could not be paid: no answer: connection refused`.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

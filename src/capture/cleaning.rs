@@ -17,10 +17,8 @@ pub(super) fn is_suspect(buffer: &Buffer) -> bool {
 }
 
 fn is_patch_suspect(redactor: &Redactor, patch: &ActivityPatch) -> bool {
-    let texts = [&patch.title, &patch.event, &patch.user, &patch.session];
-    let pairs = [&patch.object, &patch.error, &patch.app];
-    let pairs = pairs.into_iter().flatten().flat_map(|(a, b)| [a, b]);
-    texts.into_iter().flatten().chain(pairs).any(|text| redactor.may_change(text))
+    let visit = patch.visit.iter().flat_map(|visit| [&visit.campaign, &visit.visit_referer]);
+    patch.texts().chain(visit).any(|text| redactor.may_change(text))
 }
 
 /// Takes the secrets out of every text that the request or the application wrote.
@@ -32,6 +30,11 @@ pub(super) fn clean(redactor: &Redactor, activity: &mut Activity) {
     }
     let Activity { user_id, session_id, user_agent, app, app_version, .. } = activity;
     for text in [user_id, session_id, user_agent, app, app_version] {
+        redactor.text(text);
+    }
+    let Activity { target_kind, target_id, actor_kind, on_behalf_of, .. } = activity;
+    let Activity { campaign, visit_referer, .. } = activity;
+    for text in [target_kind, target_id, actor_kind, on_behalf_of, campaign, visit_referer] {
         redactor.text(text);
     }
 }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(feature = "tower")]
 pub(crate) use super::bodies::{Captured, CapturedBody};
+#[cfg(feature = "tower")]
+use super::buffer::Buffer;
 use super::layer::current_root;
 #[cfg(feature = "tower")]
 use super::layer::{current_shared, root_of_span};
@@ -21,6 +23,8 @@ use super::thread::{Active, with_thread};
 #[cfg(feature = "tower")]
 use crate::config::{BodyCapture, HttpConfig};
 use crate::model::ActivityId;
+#[cfg(feature = "tower")]
+use crate::model::SpanId;
 #[cfg(feature = "tower")]
 use crate::redact::Redactor;
 
@@ -125,6 +129,22 @@ impl CurrentActivity {
     /// What is to be captured of bodies and headers.
     pub(crate) fn capture(&self) -> &BodyCapture {
         &self.root.shared().http.capture
+    }
+
+    /// The caller's span.
+    pub(crate) fn joins(&self, parent: SpanId) {
+        self.with_buffer(|buffer| buffer.signals.remote_parent = Some(parent));
+    }
+
+    /// Looks at what is recorded, unless another thread does.
+    fn with_buffer<R>(&self, look: impl FnOnce(&mut Buffer) -> R) -> Option<R> {
+        let mut look = Some(look);
+        let key = Arc::as_ptr(&self.root) as usize;
+        let held = with_thread(|thread| {
+            let buffer = thread.active(key)?.buffer.as_deref_mut()?;
+            Some(look.take()?(buffer))
+        });
+        held.flatten().or_else(|| Some(look?(&mut *self.root.borrow()?)))
     }
 
     /// Adds what was captured.

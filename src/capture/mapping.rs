@@ -15,12 +15,13 @@ use super::buffer::{Buffer, Sealed};
 use super::cleaning::{clean, clean_trace, is_suspect};
 use super::fields::{EVENT, FieldRecord};
 use super::fingerprint::{fingerprint, shape};
+use super::limits::{self, Cut};
 use super::names::{Names, event_kind, is_annotated};
 use super::patch::ActivityPatch;
 use super::trace::{attribute, trace};
 use crate::model::{Activity, Outcome};
 use crate::pipeline::Seed;
-use crate::redact::path_of;
+use crate::redact::{Redactor, path_of};
 use crate::sampling::Decision;
 
 impl Seed for Buffer {
@@ -64,6 +65,7 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
         site_version: shared.site_version,
         site_revision: shared.site_revision.clone(),
         remote_trace_id: buffer.signals.remote_trace,
+        remote_parent_id: buffer.signals.remote_parent,
         trace_hash: fingerprint(buffer),
         incomplete: verdict.incomplete || buffer.fields.panicked || buffer.patch.incomplete,
         dropped_spans: buffer.dropped_spans,
@@ -75,9 +77,11 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
     }
     columns.fill(buffer, &mut activity);
     let annotated = annotations(buffer);
-    let truncated = annotated.truncated | buffer.patch.truncated;
-    let too_long = apply(annotated, buffer, &mut activity);
-    activity.truncated |= buffer.truncated | truncated | too_long;
+    apply(annotated, buffer, &mut activity);
+    if activity.truncated && !buffer.truncated {
+        shared.counters.count_truncated();
+    }
+    activity.truncated |= buffer.truncated;
     fill_error(buffer, verdict.error_kind, &mut activity);
     fallbacks(buffer, &mut activity);
     let suspect = is_suspect(buffer);
@@ -196,12 +200,16 @@ fn annotations(buffer: &Buffer) -> ActivityPatch {
             "okind" => new.object(text, keep(&patch.object, 1)),
             "oid" => new.object(keep(&patch.object, 0), text),
             "ekind" => new.event(text),
-            "user_id" => new.user(text),
+            "target_kind" => new.target(text, keep(&patch.target, 1)),
+            "target_id" => new.target(keep(&patch.target, 0), text),
+            "user_id" => new.actor(keep(&patch.actor, 0), text),
+            "actor_kind" => new.actor(text, keep(&patch.actor, 1)),
+            "on_behalf_of" => new.on_behalf_of(text),
             "session_id" => new.session(text),
             "app" => new.app(text, keep(&patch.app, 1)),
             "app_version" => new.app(keep(&patch.app, 0), text),
-            "error" => new.error(keep(&patch.error, 0), text),
-            "error_kind" => new.error(text, keep(&patch.error, 1)),
+            "error" => ActivityPatch { error: Some(text), ..new },
+            "error_kind" => new.error_kind(text),
             "outcome" => match text.parse::<Outcome>() {
                 Ok(outcome) => new.outcome(outcome),
                 Err(_) => ActivityPatch { incomplete: true, ..new },
@@ -222,9 +230,8 @@ fn annotations(buffer: &Buffer) -> ActivityPatch {
     patch
 }
 
-/// Writes the annotations and then the application's patch over the columns. Tells whether data
-/// had to be left out.
-fn apply(mut annotated: ActivityPatch, buffer: &Buffer, activity: &mut Activity) -> bool {
+/// Writes the annotations and then the application's patch over the columns.
+fn apply(mut annotated: ActivityPatch, buffer: &Buffer, activity: &mut Activity) {
     let patch = &buffer.patch;
     let unlimited = super::fields::FieldLimits {
         fields: usize::MAX,
@@ -235,38 +242,36 @@ fn apply(mut annotated: ActivityPatch, buffer: &Buffer, activity: &mut Activity)
         annotated.merge(patch.clone(), &unlimited);
     }
     if !annotated.touched {
-        return false;
+        return;
     }
-    let ActivityPatch {
-        title,
-        object,
-        event,
-        data,
-        error,
-        outcome,
-        user,
-        session,
-        app,
-        captured,
-        ..
-    } = annotated;
+    let ActivityPatch { title, object, target, event, mut data, error, error_kind, .. } = annotated;
+    let ActivityPatch { outcome, actor, on_behalf_of, session, app, captured, visit, .. } =
+        annotated;
+    let mut cut = annotated.cut;
     let set = |column: &mut String, value: Option<String>| {
         if let Some(value) = value {
             *column = value;
         }
     };
     set(&mut activity.title, title);
-    set(&mut activity.ekind, event);
-    set(&mut activity.user_id, user);
     set(&mut activity.session_id, session);
+    set(&mut activity.error, error);
+    set(&mut activity.error_kind, error_kind);
+    set(&mut activity.on_behalf_of, on_behalf_of);
     if let Some((okind, oid)) = object {
         (activity.okind, activity.oid) = (okind, oid);
     }
     if let Some((app, version)) = app {
         (activity.app, activity.app_version) = (app, version);
     }
-    if let Some((kind, message)) = error {
-        (activity.error_kind, activity.error) = (kind, message);
+    if let Some((kind, id)) = target {
+        (activity.target_kind, activity.target_id) = (kind, id);
+    }
+    if let Some((kind, id)) = actor {
+        (activity.actor_kind, activity.user_id) = (kind, id);
+    }
+    if let Some(visit) = visit {
+        visit.fill(activity);
     }
     if let Some(outcome) = outcome {
         activity.outcome = outcome;
@@ -274,34 +279,53 @@ fn apply(mut annotated: ActivityPatch, buffer: &Buffer, activity: &mut Activity)
     activity.incomplete |= annotated.incomplete;
     let redactor = &buffer.shared.redactor;
     let captured = captured.map(|captured| captured.fill(&buffer.shared, activity));
-    let data = data.into_iter().chain(captured.into_iter().flatten());
-    let data: Vec<_> = data.map(|(key, value)| redactor.entry(key, value)).collect();
-    let (text, too_long) = json_object(data, buffer.shared.limits.row_bytes);
-    activity.data = text;
-    too_long
+    let mut fields = Vec::new();
+    if let Some(event) = event {
+        activity.ekind = event.ekind;
+        // What a type says of its fields holds, whoever else uses their names.
+        data.retain(|(key, _)| !event.fields.iter().any(|(field, _)| field == key));
+        fields = event.fields;
+    }
+    let data = fields.into_iter().chain(data).chain(captured.into_iter().flatten());
+    let data = data.map(|(key, value)| redactor.entry(key, value));
+    activity.data = json_object(data, redactor, &mut cut, buffer.shared.limits.row_bytes);
+    if cut.count > 0 {
+        activity.truncated = true;
+        buffer.shared.counters.count_cut(cut.count);
+    }
 }
 
-/// A JSON object of these entries in their order, or empty text; entries beyond `max` bytes are
-/// left out, and whether any was.
-fn json_object(data: Vec<(String, Json)>, max: usize) -> (String, bool) {
-    if data.is_empty() {
-        return (String::new(), false);
-    }
-    let mut text = String::from("{");
-    let mut left_out = false;
+/// A JSON object of these entries in their order, or empty text. Entries beyond `max` bytes are
+/// left out; what was cut is told in the last one, which is short and always there.
+fn json_object(
+    data: impl Iterator<Item = (String, Json)>,
+    redactor: &Redactor,
+    cut: &mut Cut,
+    max: usize,
+) -> String {
+    let mut text = String::new();
+    let mut push = |entry: &str| {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        text.push_str(entry);
+        text.len()
+    };
+    let mut len = 1;
     for (key, value) in data {
-        let entry = format!("{}:{value}", Json::from(key));
-        if text.len() + entry.len() + 2 > max {
-            left_out = true;
-            continue;
+        let entry = format!("{}:{value}", Json::from(&*key));
+        if len + entry.len() + 2 > max {
+            cut.left_out(&key, entry.len());
+        } else {
+            len = push(&entry);
         }
-        if text.len() > 1 {
-            text.push(',');
-        }
-        text.push_str(&entry);
     }
-    text.push('}');
-    (text, left_out)
+    if let Some(told) = cut.told() {
+        let (key, value) = redactor.entry(limits::KEY.to_owned(), told);
+        push(&format!("{}:{value}", Json::from(key)));
+    }
+    if !text.is_empty() {
+        text.push('}');
+    }
+    text
 }
 
 /// The error columns, from what the spans and events tell when the application did not.

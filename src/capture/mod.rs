@@ -30,9 +30,12 @@ mod buffer;
 mod callsite;
 mod cleaning;
 mod current;
+mod event;
+mod failure;
 mod fields;
 mod fingerprint;
 mod layer;
+mod limits;
 mod mapping;
 mod mode;
 mod names;
@@ -45,11 +48,14 @@ mod shared;
 mod sync;
 mod thread;
 mod trace;
+#[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "the middleware fills it"))]
+mod visit;
 
 pub(crate) use current::outside;
 #[cfg(feature = "tower")]
 pub(crate) use current::{Breakage, Captured, CapturedBody, InCharge, Listener, REQUEST_TARGET};
 pub use current::{CurrentActivity, with_activity};
+pub use event::ActivityEvent;
 pub use layer::ActivityLayer;
 pub use patch::ActivityPatch;
 pub(crate) use shared::{ActivityFilter, ShapeObserver, Shared};

@@ -114,7 +114,7 @@ pub(super) fn is_annotated(buffer: &Buffer) -> bool {
 
 /// The event kind that the application gave: its last word, `with_activity` before fields.
 fn said_event_kind(buffer: &Buffer) -> Option<Cow<'_, str>> {
-    let patched = buffer.patch.event.as_deref().map(Cow::Borrowed);
+    let patched = buffer.patch.event.as_ref().map(|event| Cow::Borrowed(&*event.ekind));
     let annotated = || {
         let mut records = buffer.fields.iter().rev();
         let record = records.find(|record| buffer.name_of(record) == "activity.ekind")?;

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use super::callsite::{Callsite, Mark};
-use crate::model::{Outcome, TraceId};
+use crate::model::{Outcome, SpanId, TraceId};
 
 /// What `otel.kind` said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub(super) struct Signals {
     /// What `otel.kind` said of the span whose fields were recorded last; it is kept with the span.
     pub(super) kind: Option<Kind>,
     pub(super) remote_trace: Option<TraceId>,
+    /// The caller's span, where the middleware believes who named the trace.
+    pub(super) remote_parent: Option<SpanId>,
     /// What a reserved field says of the outcome.
     pub(super) said: Option<Outcome>,
     /// A reserved field tells an error.
@@ -172,6 +174,7 @@ impl Signals {
         self.error_event |= other.error_event;
         self.panicked |= other.panicked;
         self.remote_trace = other.remote_trace.or(self.remote_trace);
+        self.remote_parent = other.remote_parent.or(self.remote_parent);
     }
 
     /// HTTP status, else the gRPC code, else 0.

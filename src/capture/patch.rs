@@ -1,12 +1,16 @@
 //! [`ActivityPatch`]: what the application adds to the activity of the current request.
 
+use std::error::Error;
 use std::fmt::Display;
 
 use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::bodies::Captured;
-use super::fields::FieldLimits;
+use super::event::{ActivityEvent, Event};
+use super::failure::{class_of, told};
+use super::limits::Cut;
+use super::visit::VisitMark;
 use crate::model::Outcome;
 
 /// What the application knows about a request and its spans do not.
@@ -17,25 +21,55 @@ use crate::model::Outcome;
 ///
 /// ```
 /// use tracing_activity::with_activity;
-/// # let order = 17;
+/// # let (order, shop) = (17, 3);
 /// with_activity(|a| {
-///     a.title("Checkout").object("order", order).event("checkout").data("total_cents", 1290)
+///     a.title("Checkout")
+///         .object("order", order)           // what it was done to
+///         .target("shop", shop)             // what else took part
+///         .event("checkout")                // what was done
+///         .user("u17")                      // who did it
+///         .on_behalf_of("u4")               // and for whom
+///         .data("total_cents", 1290)
 /// });
 /// ```
+///
+/// # How long a text may be
+///
+/// | what | bytes |
+/// |---|---|
+/// | kinds: of object, target, actor, event and error; the client program | 256 |
+/// | identities: of object, target, user and session; the program's version | 1024 |
+/// | title | 1024 |
+/// | a key of `data` | 256 |
+/// | a value of `data`, the error's message | `ACTIVITY_MAX_FIELD_BYTES` |
+/// | all data | `ACTIVITY_MAX_ROW_BYTES` |
+///
+/// A longer text is cut, a longer list or object in `data` becomes `null`. The row is then flagged
+/// `truncated`, and its `data` tells what was cut, under `activity.truncated`: the length that each
+/// thing had, in bytes, such as `{"title":5000,"data.note":90000}`. [`Stats`](crate::Stats) counts
+/// them all: `cut`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ActivityPatch {
     pub(super) title: Option<String>,
     pub(super) object: Option<(String, String)>,
-    pub(super) event: Option<String>,
+    pub(super) target: Option<(String, String)>,
+    pub(super) event: Option<Event>,
     pub(super) data: Vec<(String, Json)>,
-    pub(super) error: Option<(String, String)>,
+    pub(super) error: Option<String>,
+    pub(super) error_kind: Option<String>,
     pub(super) outcome: Option<Outcome>,
-    pub(super) user: Option<String>,
+    /// Kind and identity of who did it; a user has no kind.
+    pub(super) actor: Option<(String, String)>,
+    pub(super) on_behalf_of: Option<String>,
     pub(super) session: Option<String>,
     pub(super) app: Option<(String, String)>,
     /// Bodies and headers, where their capture is switched on.
     pub(super) captured: Option<Box<Captured>>,
-    pub(super) truncated: bool,
+    /// The visit, where the middleware follows them.
+    pub(super) visit: Option<Box<VisitMark>>,
+    /// The visit ends with this request.
+    pub(super) ends_visit: bool,
+    pub(super) cut: Cut,
     pub(super) incomplete: bool,
     /// Bytes of data merged into it.
     pub(super) data_bytes: usize,
@@ -59,12 +93,41 @@ impl ActivityPatch {
         self
     }
 
+    /// What else took part, by kind and identity: the folder that a document was moved to, the
+    /// member that a role was given to. Columns `target_kind` and `target_id`.
+    #[must_use]
+    pub fn target(mut self, kind: impl Into<String>, id: impl Display) -> Self {
+        self.target = Some((kind.into(), id.to_string()));
+        self
+    }
+
     /// What was done to the object: column `ekind`. It replaces the event made of method and
-    /// route, so that one request stays one row.
+    /// route, so that one request stays one row; and it replaces an event said before, with the
+    /// data that a typed one brought.
     #[must_use]
     pub fn event(mut self, ekind: impl Into<String>) -> Self {
-        self.event = Some(ekind.into());
+        self.event = Some(Event { ekind: ekind.into(), fields: Vec::new() });
         self
+    }
+
+    /// What was done, as a type of your own: its kind becomes column `ekind`, its fields keys of
+    /// `data`. As [`event`](Self::event), it replaces what was said before. See [`ActivityEvent`].
+    ///
+    /// Its fields keep their meaning: where [`data`](Self::data) has a key of the same name, the
+    /// event's stands. A value that cannot be written as a JSON object leaves `data` without it and
+    /// the row flagged `incomplete`.
+    #[must_use]
+    pub fn record<E: ActivityEvent>(mut self, event: &E) -> Self {
+        let fields = match serde_json::to_value(event) {
+            Ok(Json::Object(map)) => map.into_iter().collect(),
+            Ok(Json::Null) => Vec::new(),
+            _ => {
+                self.incomplete = true;
+                Vec::new()
+            }
+        };
+        self.event = Some(Event { ekind: E::EKIND.to_owned(), fields });
+        event.annotate(self)
     }
 
     /// A key of the JSON object in column `data`. A value that cannot be written as JSON is left
@@ -78,12 +141,42 @@ impl ActivityPatch {
         self
     }
 
-    /// What went wrong: columns `error_kind` and `error`. A request that ends without a status by
-    /// nature - a consumed message, a job - then counts as a server fault; where the status does not
-    /// tell whose fault it was, say it with [`outcome`](Self::outcome).
+    /// What went wrong: column `error` gets the error and its sources, `error_kind` the name of its
+    /// type, as `PayError` or `io::Error`. An error whose type is not known any more - behind
+    /// `dyn Error` - has no name; give it one with [`error_kind`](Self::error_kind).
+    ///
+    /// A request that ends without a status by nature - a consumed message, a job - then counts as a
+    /// server fault; where the status does not tell whose fault it was, say it with
+    /// [`outcome`](Self::outcome).
+    ///
+    /// ```
+    /// use tracing_activity::with_activity;
+    /// # fn load() -> std::io::Result<()> { Ok(()) }
+    /// if let Err(error) = load() {
+    ///     with_activity(|a| a.error(&error));
+    /// }
+    /// ```
     #[must_use]
-    pub fn error(mut self, kind: impl Into<String>, message: impl Display) -> Self {
-        self.error = Some((kind.into(), message.to_string()));
+    pub fn error<E: Error + ?Sized>(mut self, error: &E) -> Self {
+        self.error = Some(told(error));
+        if let Some(class) = class_of::<E>() {
+            self.error_kind = Some(class);
+        }
+        self
+    }
+
+    /// The class of what went wrong, where the error's type does not tell it: column `error_kind`.
+    #[must_use]
+    pub fn error_kind(mut self, kind: impl Into<String>) -> Self {
+        self.error_kind = Some(kind.into());
+        self
+    }
+
+    /// What went wrong, where there is no value of an error type: class and message.
+    #[must_use]
+    pub fn failure(mut self, kind: impl Into<String>, message: impl Display) -> Self {
+        self.error_kind = Some(kind.into());
+        self.error = Some(message.to_string());
         self
     }
 
@@ -94,10 +187,25 @@ impl ActivityPatch {
         self
     }
 
-    /// Who did it: column `user_id`.
+    /// The user who did it: column `user_id`.
     #[must_use]
-    pub fn user(mut self, user_id: impl Display) -> Self {
-        self.user = Some(user_id.to_string());
+    pub fn user(self, user_id: impl Display) -> Self {
+        self.actor("", user_id)
+    }
+
+    /// Who did it, where it is no user: a job, a key, another service. Columns `actor_kind` and
+    /// `user_id`.
+    #[must_use]
+    pub fn actor(mut self, kind: impl Into<String>, id: impl Display) -> Self {
+        self.actor = Some((kind.into(), id.to_string()));
+        self
+    }
+
+    /// For whom it was done, where that is not who did it: the customer as whom somebody of the
+    /// support is logged in. Column `on_behalf_of`.
+    #[must_use]
+    pub fn on_behalf_of(mut self, user_id: impl Display) -> Self {
+        self.on_behalf_of = Some(user_id.to_string());
         self
     }
 
@@ -115,113 +223,26 @@ impl ActivityPatch {
         self
     }
 
+    /// The visit ends with this request, as it does when somebody logs out: what comes next from
+    /// this browser is another visit. Where visits are followed by cookies, see `ACTIVITY_VISITS`;
+    /// else it does nothing.
+    #[must_use]
+    pub fn end_visit(mut self) -> Self {
+        self.ends_visit = true;
+        self
+    }
+
     #[cfg(feature = "tower")]
     pub(super) fn captured(mut self, captured: Captured) -> Self {
         self.captured = Some(Box::new(captured));
         self
     }
-
-    pub(super) fn merge(&mut self, mut newer: Self, limits: &FieldLimits) {
-        newer.limit(limits);
-        self.touched = true;
-        take(&mut self.title, newer.title);
-        take(&mut self.object, newer.object);
-        take(&mut self.event, newer.event);
-        take(&mut self.error, newer.error);
-        take(&mut self.outcome, newer.outcome);
-        take(&mut self.user, newer.user);
-        take(&mut self.session, newer.session);
-        take(&mut self.app, newer.app);
-        match (&mut self.captured, newer.captured) {
-            (Some(old), Some(new)) => old.merge(*new),
-            (old, new) => take(old, new),
-        }
-        self.truncated |= newer.truncated;
-        self.incomplete |= newer.incomplete;
-        for (key, value) in newer.data {
-            let known = self.data.iter().any(|(known, _)| *known == key);
-            let bytes = key.len() + json_bytes(&value);
-            if !known && self.data.len() >= limits.fields
-                || self.data_bytes.saturating_add(bytes) > limits.row_bytes
-            {
-                self.truncated = true;
-                continue;
-            }
-            // Values that are replaced count on: the bound is on what is merged in all.
-            self.data_bytes += bytes;
-            set(&mut self.data, key, value);
-        }
-    }
-
-    /// Cuts every text to the cap of a field.
-    pub(super) fn limit(&mut self, limits: &FieldLimits) {
-        self.touched = true;
-        let truncated = &mut self.truncated;
-        let texts = [&mut self.title, &mut self.event, &mut self.user, &mut self.session];
-        let pairs = [&mut self.object, &mut self.error, &mut self.app];
-        let pairs = pairs.into_iter().flatten().flat_map(|(a, b)| [a, b]);
-        for text in texts.into_iter().flatten().chain(pairs) {
-            if text.len() > limits.field_bytes {
-                text.truncate(text.floor_char_boundary(limits.field_bytes));
-                *truncated = true;
-            }
-        }
-        for (key, value) in &mut self.data {
-            if key.len() > limits.field_bytes {
-                key.truncate(key.floor_char_boundary(limits.field_bytes));
-                *truncated = true;
-            }
-            match value {
-                Json::String(text) if text.len() > limits.field_bytes => {
-                    text.truncate(text.floor_char_boundary(limits.field_bytes));
-                    *truncated = true;
-                }
-                Json::Array(_) | Json::Object(_) if json_bytes(value) > limits.field_bytes => {
-                    *value = Json::Null;
-                    *truncated = true;
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Memory held, about.
-    pub(super) fn bytes(&self) -> usize {
-        if !self.touched {
-            return 0;
-        }
-        let texts = [&self.title, &self.event, &self.user, &self.session];
-        let pairs = [&self.object, &self.error, &self.app];
-        let data = self.data.iter().map(|(key, value)| 64 + key.len() + json_bytes(value));
-        texts.into_iter().flatten().map(String::len).sum::<usize>()
-            + pairs.into_iter().flatten().map(|(a, b)| a.len() + b.len()).sum::<usize>()
-            + data.sum::<usize>()
-            + self.captured.as_ref().map_or(0, |captured| captured.bytes())
-    }
 }
 
-fn set(data: &mut Vec<(String, Json)>, key: String, value: Json) {
+/// Of a repeated key the last value stands, at the place of the first.
+pub(super) fn set(data: &mut Vec<(String, Json)>, key: String, value: Json) {
     match data.iter_mut().find(|(known, _)| *known == key) {
         Some((_, old)) => *old = value,
         None => data.push((key, value)),
-    }
-}
-
-/// The size of a JSON value in text, about: escapes are not counted.
-fn json_bytes(value: &Json) -> usize {
-    match value {
-        Json::Null | Json::Bool(_) => 5,
-        Json::Number(_) => 12,
-        Json::String(text) => text.len() + 2,
-        Json::Array(items) => 2 + items.iter().map(|item| 1 + json_bytes(item)).sum::<usize>(),
-        Json::Object(map) => {
-            2 + map.iter().map(|(key, value)| 4 + key.len() + json_bytes(value)).sum::<usize>()
-        }
-    }
-}
-
-fn take<T>(old: &mut Option<T>, new: Option<T>) {
-    if new.is_some() {
-        *old = new;
     }
 }

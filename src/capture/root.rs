@@ -340,7 +340,9 @@ impl Root {
         }
         buffer.truncated |= buffer.fields.truncated;
         let (failed, outcome) = match &buffer.patch {
-            patch if patch.touched => (patch.error.is_some(), patch.outcome),
+            patch if patch.touched => {
+                (patch.error.is_some() || patch.error_kind.is_some(), patch.outcome)
+            }
             _ => (false, None),
         };
         buffer.signals.error_event |= failed || buffer.signals.said_error;

@@ -14,7 +14,7 @@ use super::copy::{append, listed, wanted};
 use super::grpc::{self, Call};
 use super::identity::Who;
 use super::layer::Settings;
-use super::span::{name_call, name_request, open_span};
+use super::span::{Opened, name_call, name_request, open_span};
 use crate::capture::{Breakage, Captured, CapturedBody, InCharge};
 
 /// What the request and its answer speak.
@@ -63,12 +63,16 @@ impl Exchange {
             return None;
         }
         let mut call = Call::of(parts);
-        let span = open_span(settings, parts, call.as_mut());
+        let Opened { span, parent } = open_span(settings, parts, call.as_mut());
         if span.is_disabled() {
             return None;
         }
+        let charge = InCharge::of(&span);
+        if let (Some(charge), Some(parent)) = (&charge, parent) {
+            charge.activity().joins(parent);
+        }
         let exchange = Self {
-            charge: InCharge::of(&span),
+            charge,
             span,
             identity: settings.identity,
             protocol: call.map_or(Protocol::Http, Protocol::Asked),

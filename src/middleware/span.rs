@@ -18,11 +18,20 @@ use super::layer::Settings;
 use super::traceparent::trace_of;
 use crate::capture::{Listener, REQUEST_TARGET};
 use crate::config::TraceparentTrust;
-use crate::model::known_method;
+use crate::model::{SpanId, known_method};
 use crate::redact::Redactor;
 
-/// The span of a request, disabled where nobody wants it.
-pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&mut Call>) -> Span {
+/// The span of a request, and who calls.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Disabled where nobody wants it.
+    pub(super) span: Span,
+    /// The caller's span, where the caller's word counts.
+    pub(super) parent: Option<SpanId>,
+}
+
+/// The span of a request.
+pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&mut Call>) -> Opened {
     let listener = Listener::current();
     let (peer, http) = (peer(settings, parts), listener.http());
     let proxies = settings.trusted_proxies.as_ref().unwrap_or(&http.trusted_proxies);
@@ -32,18 +41,20 @@ pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&mut Ca
         TraceparentTrust::Always => true,
     };
     let told_by = settings.client_address.unwrap_or(http.client_address);
+    let trace = if believes { trace_of(&parts.headers) } else { None };
     let caller = Caller {
         address: peer.map(|peer| client_address(peer, proxies, told_by, &parts.headers)),
-        trace: if believes { trace_of(&parts.headers) } else { None },
+        trace: trace.map(|(trace, _)| trace),
         agent: header(&parts.headers, USER_AGENT),
     };
-    match call {
+    let span = match call {
         Some(call) => {
             call.route = route(settings, parts).map(Into::into);
             rpc_span(parts, &caller, listener.redactor())
         }
         None => http_span(settings, parts, &caller, listener.redactor()),
-    }
+    };
+    Opened { span, parent: trace.map(|(_, parent)| parent) }
 }
 
 /// What the head says of who calls.

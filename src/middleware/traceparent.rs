@@ -36,13 +36,13 @@ pub struct ParseTraceparentError {
     at: usize,
 }
 
-/// The trace that the headers name: by one header, or none is believed.
-pub(super) fn trace_of(headers: &HeaderMap) -> Option<&str> {
+/// The trace that the headers name, and the caller's span in it: by one header, or none is believed.
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<(&str, SpanId)> {
     let mut all = headers.get_all("traceparent").iter();
     let (only, None) = (all.next()?, all.next()) else { return None };
     let text = only.to_str().ok()?;
-    text.parse::<Traceparent>().ok()?;
-    Some(&text[TRACE_ID])
+    let parent = text.parse::<Traceparent>().ok()?.parent_id;
+    Some((&text[TRACE_ID], parent))
 }
 
 /// Where the trace id stands.
@@ -137,7 +137,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(trace_of(&headers), None);
         headers.append("traceparent", GOOD.parse().unwrap());
-        assert_eq!(trace_of(&headers), Some("0af7651916cd43dd8448eb211c80319c"));
+        let parent = "b7ad6b7169203331".parse().unwrap();
+        assert_eq!(trace_of(&headers), Some(("0af7651916cd43dd8448eb211c80319c", parent)));
         headers.append("traceparent", GOOD.parse().unwrap());
         assert_eq!(trace_of(&headers), None);
     }

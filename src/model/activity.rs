@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-use super::{ActivityId, Trace, TraceHash, TraceId};
+use super::{ActivityId, ClientKind, SpanId, Trace, TraceHash, TraceId};
 
 /// A point in time: microseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -165,6 +165,10 @@ pub struct Activity {
     pub oid: String,
     /// Kind of event: what was done to the object.
     pub ekind: String,
+    /// Kind of what else took part: where it went, whom it was given to.
+    pub target_kind: String,
+    /// Identity of that among its kind.
+    pub target_id: String,
     /// JSON object of what else the application tells, empty when nothing.
     pub data: String,
     /// Error message.
@@ -173,6 +177,10 @@ pub struct Activity {
     pub error_kind: String,
     /// Who did it, in the application's terms.
     pub user_id: String,
+    /// Kind of who did it, where it is no user: a job, a key, another service.
+    pub actor_kind: String,
+    /// For whom it was done, where that is not who did it.
+    pub on_behalf_of: String,
     /// The session, in the application's terms.
     pub session_id: String,
     /// The visit.
@@ -183,11 +191,17 @@ pub struct Activity {
     pub tracker_id: String,
     /// Whether this request minted the tracker.
     pub tracker_created: bool,
+    /// The campaign that the visit came by, in the form of a query: `utm_source=..&utm_medium=..`.
+    pub campaign: String,
+    /// Host of the page that the visit came from.
+    pub visit_referer: String,
     /// Address of the client; IPv4 mapped into IPv6, `::` when unknown.
     #[serde(serialize_with = "serialize_ip")]
     pub ip: Option<Ipv6Addr>,
     /// `User-Agent` of the client.
     pub user_agent: String,
+    /// What the client calls itself: `bot`, `browser` or `other`; empty when it does not.
+    pub client_kind: ClientKind,
     /// The client program: a browser, the iOS app, the Android app.
     pub app: String,
     /// Version of the client program.
@@ -202,6 +216,8 @@ pub struct Activity {
     pub site_revision: String,
     /// Trace id given by the caller; `None` makes the activity id double as the trace id.
     pub remote_trace_id: Option<TraceId>,
+    /// The caller's span, where the caller gave the trace id.
+    pub remote_parent_id: Option<SpanId>,
     /// Structural fingerprint of the trace; `None` when its spans were not collected.
     pub trace_hash: Option<TraceHash>,
     /// Response body, where its capture is switched on.

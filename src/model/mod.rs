@@ -15,11 +15,13 @@
 //! (`capture`). This room imports no other.
 
 mod activity;
+mod client;
 mod ids;
 mod method;
 mod trace;
 
 pub use activity::{Activity, KeepReason, Outcome, ParseOutcomeError, Timestamp};
+pub use client::ClientKind;
 pub use ids::{ActivityId, ParseIdError, SpanId, TraceHash, TraceId};
 pub(crate) use method::known_method;
 pub use trace::{EventRecord, Level, SpanRecord, Trace, Value};

@@ -26,6 +26,7 @@ struct Requests {
     late_spans: AtomicU64,
     panics: AtomicU64,
     truncated: AtomicU64,
+    cut: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +70,11 @@ impl Counters {
         self.requests.0.truncated.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many things that the application said of an activity were cut or left out.
+    pub fn count_cut(&self, things: u32) {
+        self.requests.0.cut.fetch_add(things.into(), Ordering::Relaxed);
+    }
+
     pub(super) fn count_dropped_many(&self, reason: DropReason, rows: u64) {
         self.requests.0.dropped[reason as usize].fetch_add(rows, Ordering::SeqCst);
     }
@@ -95,7 +101,7 @@ impl Counters {
     #[must_use]
     pub fn snapshot(&self, queued: usize) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-        let Requests { dropped, late_spans, panics, truncated } = &self.requests.0;
+        let Requests { dropped, late_spans, panics, truncated, cut } = &self.requests.0;
         let dropped = |reason: DropReason| get(&dropped[reason as usize]);
         let Delivery { stored, failed, retries, batches } = &self.worker.0;
         // Fates before `created`, so that nothing has met its fate before it began.
@@ -117,6 +123,7 @@ impl Counters {
             outside: 0,
             panics: get(panics),
             truncated: get(truncated),
+            cut: get(cut),
         };
         Stats { created: get(&self.created.0), ..stats }
     }
@@ -152,6 +159,8 @@ pub struct Stats {
     pub panics: u64,
     /// Activities cut to stay within the caps.
     pub truncated: u64,
+    /// Texts and values of `with_activity` and of reserved fields that were cut or left out.
+    pub cut: u64,
 }
 
 /// Activities left out, by reason: see [`DropReason`].
@@ -233,6 +242,7 @@ impl fmt::Display for Stats {
         )?;
         for (name, count) in [
             ("truncated", self.truncated),
+            ("texts cut", self.cut),
             ("late spans", self.late_spans),
             ("writes outside", self.outside),
             ("panics", self.panics),

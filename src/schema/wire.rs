@@ -74,6 +74,7 @@ plain! {
     i64: value => value.to_le_bytes(),
     f32: value => value.to_le_bytes(),
     // A `FixedString(16)`.
+    [u8; 8]: value => value,
     [u8; 16]: value => value,
     Ipv6Addr: value => value.octets(),
     // Two numbers of eight bytes.

@@ -196,7 +196,7 @@ fn an_error_event_decides_only_where_no_status_does() {
 fn the_application_has_the_last_word() {
     let activity = capture_one(|| {
         request!("http.response.status_code" = 200).in_scope(|| {
-            with_activity(|a| a.error("card_declined", "no funds").outcome(ClientFault));
+            with_activity(|a| a.failure("card_declined", "no funds").outcome(ClientFault));
         });
     });
     assert_eq!(activity.outcome, ClientFault);

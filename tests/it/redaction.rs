@@ -76,7 +76,7 @@ fn no_canary_in_fields_events_annotations_or_errors_reaches_a_row() {
 fn no_canary_in_what_an_application_says_went_wrong_reaches_a_row() {
     let activity = capture_one(|| {
         request!().in_scope(|| {
-            with_activity(|a| a.error("db", format!("{ADDRESS} refused {BEARER} {CARD}")));
+            with_activity(|a| a.failure("db", format!("{ADDRESS} refused {BEARER} {CARD}")));
         });
     });
     assert_clean(&activity);

@@ -42,6 +42,8 @@ fn the_trace_of_a_caller_is_joined_where_it_is_trusted() {
         server.request("GET", "/", &format!("traceparent: {TRACEPARENT}\r\n"));
         let remote = server.one().remote_trace_id.map(|id| id.to_string());
         assert_eq!(remote.as_deref(), joined.then_some(TRACE));
+        let parent = server.one().remote_parent_id.map(|id| id.to_string());
+        assert_eq!(parent.as_deref(), joined.then_some("b7ad6b7169203331"));
     }
 }
 

@@ -292,7 +292,7 @@ fn apply(patch: &Patch, to: tracing_activity::ActivityPatch) -> tracing_activity
     match patch {
         Patch::Title(title) => to.title(title.to_string()),
         Patch::Data(key, value) => to.data(key, value),
-        Patch::Error(value) => to.error("told", value),
+        Patch::Error(value) => to.failure("told", value),
         Patch::ClientFault => to.outcome(tracing_activity::model::Outcome::ClientFault),
     }
 }

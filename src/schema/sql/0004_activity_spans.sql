@@ -5,7 +5,7 @@ SELECT
     toDateTime64(when, 9, 'UTC') + toIntervalMicrosecond(nth_start) AS Timestamp,
     trace_id AS TraceId,
     nth_id AS SpanId,
-    if(nth = 0, '', span_id[nth_parent + 1]) AS ParentSpanId,
+    multiIf(nth > 0, span_id[nth_parent + 1], empty(remote_parent_id), '', lower(hex(remote_parent_id))) AS ParentSpanId,
     '' AS TraceState,
     toLowCardinality(multiIf(
         nth > 0, toString(nth_name),
