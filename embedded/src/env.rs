@@ -39,7 +39,8 @@ pub(crate) fn cargo() -> Option<PathBuf> {
 }
 
 /// The user's cache folder: `XDG_CACHE_HOME`, else `~/.cache`.
-pub(crate) fn cache_home() -> Option<PathBuf> {
+#[must_use]
+pub fn cache_home() -> Option<PathBuf> {
     // The specification of base directories has relative paths ignored.
     path("XDG_CACHE_HOME")
         .filter(|path| path.is_absolute())
@@ -47,7 +48,8 @@ pub(crate) fn cache_home() -> Option<PathBuf> {
 }
 
 /// The first file called `name` on the `PATH`.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+#[must_use]
+pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod builds;
+mod collector;
 mod demo;
 mod engine;
 mod env;
@@ -29,6 +30,8 @@ enum Task {
     Bench(bench::Args),
     /// Fetch the engine that tests and demo use, unless it is there
     Engine,
+    /// Build the OpenTelemetry Collector, validate, run and check its configurations
+    Collector(collector::Args),
     /// Print the SQL that makes the tables, for those who run it themselves
     Schema(schema::Args),
     /// Count the code paths that the shop's requests take, and those that a deploy adds
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Engine => engine::run(),
+        Task::Collector(args) => collector::run(&args),
         Task::Schema(args) => schema::run(&args),
         Task::Shapes(args) => shapes::run(&args),
         Task::Builds => builds::run(),

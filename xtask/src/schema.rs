@@ -55,6 +55,12 @@ fn script(options: &SchemaOptions) -> Result<String> {
     Ok(text)
 }
 
+/// The statements of a script, each without its semicolon.
+pub(crate) fn statements(script: &str) -> impl Iterator<Item = &str> {
+    let statements = script.split_inclusive(";\n").map(|it| it.trim().trim_end_matches(';'));
+    statements.filter(|sql| sql.lines().any(|line| !line.is_empty() && !line.starts_with("--")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
