@@ -146,7 +146,8 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn fill(&self, buffer: &'a Buffer, activity: &mut Activity) {
+    fn fill(&mut self, buffer: &'a Buffer, activity: &mut Activity) {
+        self.names.settle(buffer);
         self.names.method.clone_into(&mut activity.method);
         activity.url = self.names.url(&buffer.shared.redactor);
         activity.referer = buffer.shared.redactor.url(&activity.referer);

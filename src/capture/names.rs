@@ -12,8 +12,11 @@ use super::buffer::Buffer;
 use super::fields::FieldRecord;
 use super::mapping::text;
 use crate::model::{Outcome, TraceId, known_method};
-use crate::redact::Redactor;
+use crate::redact::{Redactor, path_and_query};
 use crate::sampling::{Decision, Finished, randomness};
+
+/// gRPC's code for what nobody serves.
+const UNIMPLEMENTED: u16 = 12;
 
 /// What the root's fields say of its names, before it is known which of several are there.
 #[derive(Default)]
@@ -39,7 +42,8 @@ impl<'a> Names<'a> {
             "http.method" | "method" if self.method.is_empty() => {
                 self.method = known_method(&text());
             }
-            "http.route" => self.route = text(),
+            // What tracing-actix-web calls the route of a request that has none.
+            "http.route" => self.route = if text() == "default" { Cow::default() } else { text() },
             "url.path" => self.url = Some(text()),
             "url.query" => self.query = Some(text()),
             "http.target" | "uri" | "path" | "url.full" | "http.url" => {
@@ -55,9 +59,26 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// Says once all fields are read that it is a call, where only its code tells that: then the
+    /// path is its name. So it is with tower-http's `TraceLayer::new_for_grpc`.
+    pub(super) fn settle(&mut self, buffer: &Buffer) {
+        let Some(code) = buffer.signals.call() else { return };
+        self.method = "";
+        if self.rpc.iter().any(Option::is_some) {
+            return;
+        }
+        let path = self.url.as_deref().map(path_and_query).and_then(|url| url.split('?').next());
+        let call = path.and_then(|path| path.strip_prefix('/')?.rsplit_once('/'));
+        if let Some((service, method)) = call {
+            // What nobody serves is the client's invention.
+            let known = |part: &str| if code == UNIMPLEMENTED { "_OTHER" } else { part }.to_owned();
+            self.rpc = [Some(Cow::Owned(known(service))), Some(Cow::Owned(known(method)))];
+        }
+    }
+
     /// The address without its secrets; empty where there is none.
     pub(super) fn url(&self, redactor: &Redactor) -> String {
-        let Some(url) = &self.url else { return String::new() };
+        let Some(url) = self.url.as_deref().map(path_and_query) else { return String::new() };
         match self.query.as_deref() {
             Some(query) if !query.is_empty() && !url.contains('?') => {
                 redactor.url(&[url, "?", query.trim_start_matches('?')].concat())
@@ -161,6 +182,7 @@ fn decide_in_full(buffer: &Buffer, finished: Finished<'_>, now: u64) -> Decision
         for record in buffer.fields.iter().filter(|record| buffer.is_request(record.owner)) {
             names.read(buffer, record, buffer.name_of(record));
         }
+        names.settle(buffer);
     }
     let route = names.route(buffer);
     match said {

@@ -136,6 +136,17 @@ pub(super) struct Verdict {
     pub(super) incomplete: bool,
 }
 
+/// The class of a request that ended without an answer where others got one.
+const CANCELLED: &str = "cancelled";
+
+impl Verdict {
+    /// Whether the request was given up before it was answered.
+    #[inline]
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.error_kind == CANCELLED
+    }
+}
+
 impl Signals {
     /// A status from a field of this rank. Below 100 it is a gRPC code.
     pub(super) fn set_status(&mut self, rank: u8, status: Option<u16>) {
@@ -180,6 +191,11 @@ impl Signals {
     /// HTTP status, else the gRPC code, else 0.
     pub(super) fn status(&self) -> u16 {
         if self.status == 0 { self.grpc.unwrap_or(0) } else { self.status }
+    }
+
+    /// The code of a call, where it is all that tells how the request went.
+    pub(super) fn call(&self) -> Option<u16> {
+        if self.status == 0 { self.grpc } else { None }
     }
 
     /// Weighs the signals of a request whose root span is of `root`.
@@ -229,7 +245,7 @@ impl Signals {
         }
         if root.status_seen.load(Ordering::Relaxed) {
             // Others of its kind were answered: this one's client went away.
-            return of(Outcome::ClientFault, "cancelled");
+            return of(Outcome::ClientFault, CANCELLED);
         }
         let outcome = if self.error_event { Outcome::ServerFault } else { Outcome::Success };
         Verdict { incomplete: true, ..of(outcome, "no_status") }

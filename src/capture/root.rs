@@ -315,10 +315,21 @@ impl Root {
         let shared = &self.shared;
         shared.ended();
         let Some(Request { callsite, id, .. }) = request else { return };
+        let (failed, outcome) = match &buffer.patch {
+            patch if patch.touched => {
+                (patch.error.is_some() || patch.error_kind.is_some(), patch.outcome)
+            }
+            _ => (false, None),
+        };
+        buffer.signals.error_event |= failed || buffer.signals.said_error;
+        let mut verdict = buffer.signals.judge(callsite, end);
+        let given_up = verdict.is_cancelled().then(|| left_at(&buffer, shared.now()));
         let root = &mut buffer.spans[0];
         // One that was answered and is only held by something detached ended when it was left.
         let answered = end == End::Abandoned && buffer.signals.status() != 0;
-        if root.end == 0 || !(end == End::Closed || answered) {
+        if let Some(time) = given_up {
+            root.end = time;
+        } else if root.end == 0 || !(end == End::Closed || answered) {
             root.end = now;
         }
         let (start, finished) = (root.start, root.end);
@@ -339,14 +350,6 @@ impl Root {
             }
         }
         buffer.truncated |= buffer.fields.truncated;
-        let (failed, outcome) = match &buffer.patch {
-            patch if patch.touched => {
-                (patch.error.is_some() || patch.error_kind.is_some(), patch.outcome)
-            }
-            _ => (false, None),
-        };
-        buffer.signals.error_event |= failed || buffer.signals.said_error;
-        let mut verdict = buffer.signals.judge(callsite, end);
         if let Some(outcome) = outcome.or(buffer.signals.said) {
             verdict.outcome = outcome;
         }
@@ -366,6 +369,16 @@ impl Root {
             seed.discard();
         }
     }
+}
+
+/// When a request that closed without an answer was given up: dropped as it waited, some time behind
+/// the last exit of its span. What was inside of it was dropped with it, which its spans show; else
+/// the close, which is now, is the best there is.
+#[cold]
+fn left_at(buffer: &Buffer, closed: u64) -> u64 {
+    let last_exit = buffer.spans[0].end;
+    let later = buffer.spans[1..].iter().map(|span| span.end).filter(|end| *end > last_exit);
+    later.min().unwrap_or(closed)
 }
 
 /// A buffer that goes back when this is dropped.

@@ -26,7 +26,7 @@ use serde_json::Value as Json;
 
 use secrets::Patterns;
 pub(crate) use secrets::is_secret_name;
-pub(crate) use url::path_of;
+pub(crate) use url::{path_and_query, path_of};
 
 use crate::config::{JsonPointer, RedactConfig, RedactPattern};
 

@@ -88,6 +88,16 @@ fn after_scheme(url: &str) -> &str {
     }
 }
 
+/// What of an address the server is asked for: without scheme and authority, which requests over
+/// HTTP/2 and to proxies name.
+pub(crate) fn path_and_query(url: &str) -> &str {
+    let rest = after_scheme(url);
+    if rest.len() == url.len() {
+        return url;
+    }
+    rest.find(['/', '?', '#']).map_or("/", |at| &rest[at..])
+}
+
 /// The path of a scrubbed address.
 pub(crate) fn path_of(url: &str) -> &str {
     let path = url.split('?').next().unwrap_or_default();
@@ -120,6 +130,22 @@ mod tests {
             ("//ana:s3cret@example.org/x", "example.org/x"),
         ] {
             assert_eq!(scrubbed(url, &[]), expected);
+        }
+    }
+
+    #[test]
+    fn the_server_is_asked_for_what_stands_behind_the_authority() {
+        for (url, expected) in [
+            ("/a/b?x=1", "/a/b?x=1"),
+            ("http://shop/a?x=1", "/a?x=1"),
+            ("https://ana:s3cret@example.org:8443", "/"),
+            ("http://example.org?x=/y", "?x=/y"),
+            ("//example.org/x", "/x"),
+            ("/login?next=https://app.example/reset", "/login?next=https://app.example/reset"),
+            ("*", "*"),
+            ("", ""),
+        ] {
+            assert_eq!(path_and_query(url), expected);
         }
     }
 

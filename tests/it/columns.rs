@@ -69,6 +69,52 @@ fn deprecated_names_and_those_of_frameworks_serve_as_well() {
 }
 
 #[test]
+fn of_an_absolute_address_the_row_has_path_and_query() {
+    let activities = capture(|| {
+        info_span!("request", method = "GET", uri = "http://shop/a?x=1", status = 200)
+            .in_scope(|| ());
+        info_span!("request", "http.method" = "GET", "http.url" = "https://shop:8443")
+            .in_scope(|| ());
+    });
+    assert_eq!([&*activities[0].url, &*activities[1].url], ["/a?x=?", "/"]);
+    assert_eq!(activities[0].oid, "/a");
+}
+
+#[test]
+fn the_word_for_no_route_is_no_route() {
+    let activity = capture_one(|| {
+        info_span!("HTTP request", "http.method" = "GET", "http.route" = "default").in_scope(|| ());
+    });
+    assert_eq!((&*activity.route, &*activity.ekind), ("", "GET"));
+}
+
+#[test]
+fn a_code_tells_that_a_request_is_a_call_and_the_path_names_it() {
+    let activities = capture(|| {
+        for (uri, code) in [
+            ("http://127.0.0.1:50051/shop.v1.Users/Get", 0),
+            ("/shop.v1.Users/Get?x=1", 5),
+            ("/made.up/Name", 12),
+        ] {
+            info_span!("request", method = "POST", uri).in_scope(|| {
+                tracing::debug!(
+                    target: "tower_http::trace::on_response",
+                    status = code,
+                    "finished processing request"
+                );
+            });
+        }
+    });
+    let seen: Vec<_> =
+        activities.iter().map(|it| (&*it.method, &*it.route, &*it.ekind, it.status)).collect();
+    let get = "shop.v1.Users/Get";
+    assert_eq!(
+        seen,
+        [("", get, get, 0), ("", get, get, 5), ("", "_OTHER/_OTHER", "_OTHER/_OTHER", 12)]
+    );
+}
+
+#[test]
 fn without_a_route_the_path_is_the_object_and_the_method_the_event() {
     let activities = capture(|| {
         for path in ["/", "/products/17?x=1"] {

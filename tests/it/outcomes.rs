@@ -1,11 +1,13 @@
 //! How a request went, by everything that frameworks tell.
 
+use std::time::{Duration, Instant};
+
 use tracing::field::Empty;
 use tracing::{error, info_span};
 use tracing_activity::model::Outcome::{ClientFault, ServerFault, Success};
 use tracing_activity::with_activity;
 
-use crate::support::{self, capture, capture_one, capture_with, request};
+use crate::support::{self, capture, capture_one, capture_with, request, spin};
 
 #[test]
 fn the_status_decides_whose_fault_it_was() {
@@ -119,6 +121,36 @@ fn a_request_that_ends_without_a_response_is_a_client_that_left() {
         (ClientFault, "cancelled")
     );
     assert_eq!(activities[1].status, 0);
+}
+
+#[test]
+fn a_request_that_was_given_up_lasts_until_then() {
+    const WAIT: Duration = Duration::from_millis(20);
+    let mut held = Duration::ZERO;
+    let activities = capture(|| {
+        let request = |status: Option<u16>| request!("http.response.status_code" = status);
+        request(Some(200)).in_scope(|| ());
+        let root = request(None);
+        root.in_scope(|| ());
+        spin(WAIT);
+        drop(root);
+        // The same with a span inside, left as `Instrumented` does it when it is dropped, and with
+        // something behind that holds on to the request.
+        let begin = Instant::now();
+        let root = request(None);
+        let child = root.in_scope(|| info_span!("waits"));
+        spin(WAIT);
+        child.in_scope(|| ());
+        drop(child);
+        spin(10 * WAIT);
+        drop(root);
+        held = begin.elapsed();
+    });
+    let ended: Vec<_> = activities.iter().map(|it| it.error_kind.as_str()).collect();
+    assert_eq!(ended, ["", "cancelled", "cancelled"]);
+    let duration = |at: usize| Duration::from_micros(activities[at].duration);
+    assert!(duration(1) >= WAIT, "{:?}", duration(1));
+    assert!(duration(2) >= WAIT && duration(2) + 10 * WAIT <= held, "{:?}", duration(2));
 }
 
 #[test]
