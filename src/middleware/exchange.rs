@@ -14,7 +14,7 @@ use super::copy::{append, listed, wanted};
 use super::grpc::{self, Call};
 use super::identity::Who;
 use super::layer::Settings;
-use super::span::{Opened, name_call, name_request, open_span};
+use super::span::{Head, Opened, name_call, name_request, open_span};
 use crate::capture::{Breakage, Captured, CapturedBody, InCharge};
 
 /// What the request and its answer speak.
@@ -37,6 +37,8 @@ pub(super) struct Exchange {
     span: Span,
     identity: Option<fn(&Extensions) -> Who<'_>>,
     protocol: Protocol,
+    /// What asks for a call is one, whatever the answer tells.
+    only_grpc: bool,
     /// The status of the answer, once there is one.
     status: Option<StatusCode>,
     /// The service failed by its own word, whatever becomes of the client.
@@ -59,11 +61,27 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Opens the span of a request, where anybody listens.
     pub(super) fn open(settings: &Settings, parts: &Parts) -> Option<Self> {
-        if LevelFilter::current() < Level::INFO {
+        if !Self::is_wanted() {
             return None;
         }
+        let exchange = Self::begin(settings, &Head::of(settings, parts))?;
+        exchange.identify(&parts.extensions);
+        if let Some(opened) = &settings.opened {
+            opened(&exchange.span, parts);
+        }
+        Some(exchange)
+    }
+
+    /// Whether anybody may listen at all: then the head is worth reading.
+    pub(super) fn is_wanted() -> bool {
+        LevelFilter::current() >= Level::INFO
+    }
+
+    /// Opens the span of a request with this head.
+    pub(super) fn begin(settings: &Settings, head: &Head<'_>) -> Option<Self> {
+        let parts = head.parts;
         let mut call = Call::of(parts);
-        let Opened { span, parent } = open_span(settings, parts, call.as_mut());
+        let Opened { span, parent } = open_span(settings, head, call.as_mut());
         if span.is_disabled() {
             return None;
         }
@@ -76,6 +94,7 @@ impl Exchange {
             span,
             identity: settings.identity,
             protocol: call.map_or(Protocol::Http, Protocol::Asked),
+            only_grpc: settings.only_grpc,
             status: None,
             has_failed: false,
             has_code: false,
@@ -89,10 +108,6 @@ impl Exchange {
         exchange.keep_headers(&parts.headers, |captured, headers| {
             captured.request_headers = headers;
         });
-        exchange.identify(&parts.extensions);
-        if let Some(opened) = &settings.opened {
-            opened(&exchange.span, parts);
-        }
         Some(exchange)
     }
 
@@ -159,6 +174,15 @@ impl Exchange {
     /// Nothing told that it was a call, and nothing will.
     fn settle(&mut self) {
         let Protocol::Asked(call) = &self.protocol else { return };
+        if self.only_grpc {
+            self.is_a_call();
+            match self.status {
+                None => {}
+                Some(StatusCode::OK) => self.code(grpc::UNKNOWN),
+                Some(other) => self.code(grpc::code_of(other)),
+            }
+            return;
+        }
         name_request(&self.span, call);
         self.protocol = Protocol::Http;
         if let Some(status) = self.status {
@@ -236,14 +260,25 @@ impl Exchange {
     }
 
     fn identify(&self, extensions: &Extensions) {
-        let Some(read) = self.identity else { return };
-        let who = read(extensions);
-        if let Some(user) = who.user {
-            self.span.record("user.id", &*user);
+        if let Some(read) = self.identity {
+            self.is(&read(extensions));
         }
-        if let Some(session) = who.session {
-            self.span.record("session.id", &*session);
+    }
+
+    /// Says who makes the request.
+    pub(super) fn is(&self, who: &Who<'_>) {
+        if let Some(user) = &who.user {
+            self.span.record("user.id", &**user);
         }
+        if let Some(session) = &who.session {
+            self.span.record("session.id", &**session);
+        }
+    }
+
+    /// What the application says of the error that it answers with.
+    #[cfg(feature = "actix")]
+    pub(super) fn says(&self, error: &dyn fmt::Display) {
+        self.span.record("exception.message", display(error));
     }
 
     /// Whether the answer's body may end with more than its last byte.

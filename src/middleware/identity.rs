@@ -58,10 +58,16 @@ pub(super) struct Who<'a> {
     pub(super) session: Option<Cow<'a, str>>,
 }
 
+impl<'a> Who<'a> {
+    /// What this identity says.
+    pub(super) fn of(it: &'a impl Identity) -> Self {
+        Self { user: it.user_id(), session: it.session_id() }
+    }
+}
+
 /// What the extension `T` says, where there is one.
 pub(super) fn who<T: Identity>(extensions: &Extensions) -> Who<'_> {
-    let said = extensions.get::<T>();
-    said.map_or_else(Who::default, |it| Who { user: it.user_id(), session: it.session_id() })
+    extensions.get::<T>().map_or_else(Who::default, Who::of)
 }
 
 /// Fills `user_id` and `session_id` from the extension `T` that a layer around this one put into

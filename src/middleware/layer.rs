@@ -22,7 +22,7 @@ type Read<T> = Arc<dyn Fn(&Parts) -> Option<T> + Send + Sync>;
 type Opened = Arc<dyn Fn(&Span, &Parts) + Send + Sync>;
 
 /// What is set in code; the rest is the environment's.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Settings {
     pub(super) route: Option<Read<String>>,
     pub(super) peer: Option<Read<IpAddr>>,
@@ -31,6 +31,19 @@ pub(super) struct Settings {
     pub(super) client_address: Option<ClientAddressHeader>,
     pub(super) traceparent: Option<TraceparentTrust>,
     pub(super) opened: Option<Opened>,
+    pub(super) only_grpc: bool,
+}
+
+impl Settings {
+    /// What can be printed of them.
+    pub(super) fn describe<'f, 'a, 'b>(
+        &self,
+        f: &'f mut fmt::DebugStruct<'a, 'b>,
+    ) -> &'f mut fmt::DebugStruct<'a, 'b> {
+        f.field("trusted_proxies", &self.trusted_proxies)
+            .field("client_address", &self.client_address)
+            .field("traceparent", &self.traceparent)
+    }
 }
 
 /// Makes every request of a tower service one activity.
@@ -61,11 +74,7 @@ pub struct RequestSpanLayer {
 
 impl fmt::Debug for RequestSpanLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestSpanLayer")
-            .field("trusted_proxies", &self.settings.trusted_proxies)
-            .field("client_address", &self.settings.client_address)
-            .field("traceparent", &self.settings.traceparent)
-            .finish_non_exhaustive()
+        self.settings.describe(&mut f.debug_struct("RequestSpanLayer")).finish_non_exhaustive()
     }
 }
 
@@ -77,23 +86,8 @@ impl RequestSpanLayer {
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         // A layer that was cloned before keeps what it had.
-        let settings = Arc::get_mut(&mut self.settings);
-        if let Some(settings) = settings {
-            change(settings);
-            return self;
-        }
-        let old = &self.settings;
-        let mut settings = Settings {
-            route: old.route.clone(),
-            peer: old.peer.clone(),
-            identity: old.identity,
-            trusted_proxies: old.trusted_proxies.clone(),
-            client_address: old.client_address,
-            traceparent: old.traceparent,
-            opened: old.opened.clone(),
-        };
-        change(&mut settings);
-        Self { settings: Arc::new(settings) }
+        change(Arc::make_mut(&mut self.settings));
+        self
     }
 
     /// Reads the route's template, such as `/users/{id}`, where the framework leaves it in a place
@@ -129,6 +123,12 @@ impl RequestSpanLayer {
     /// Whose `traceparent` names the trace, instead of `ACTIVITY_TRACEPARENT`.
     pub fn traceparent(self, trust: TraceparentTrust) -> Self {
         self.with(|settings| settings.traceparent = Some(trust))
+    }
+
+    /// Says that the service serves gRPC and nothing else, as tonic's does. What asks for a call is
+    /// one then, also where no answer tells: the service panicked, or the client left.
+    pub fn grpc(self) -> Self {
+        self.with(|settings| settings.only_grpc = true)
     }
 
     /// Calls `opened` with each new span and the head of its request, before anything is recorded

@@ -1,4 +1,4 @@
-//! The request's span for tower services over `http`'s types. It is tested on axum and on hyper.
+//! The request's span for tower services over `http`'s types, and for actix-web.
 //!
 //! [`RequestSpanLayer`] opens the root span of each request under OpenTelemetry's names, follows
 //! the answer to the end of its body, and then says that the request is over and how it went. With
@@ -8,6 +8,7 @@
 //! follows it, and `exchange` is the request they all speak of: the span, and the charge of the
 //! activity's end. `span` opens it; `grpc`, `traceparent`, `client` and `identity` read one thing
 //! each of the head. `copy` and `request_body` keep the start of bodies, where that is asked for.
+//! `actix` is the same for actix-web, whose services, bodies and types are its own.
 //!
 //! Invariants:
 //! - Requests and answers pass untouched: no frame is held back, no body is boxed, the sizes and
@@ -20,6 +21,9 @@
 //!
 //! Absent on purpose: columns, clocks, sampling.
 
+#[cfg(feature = "actix")]
+#[cfg_attr(docsrs, doc(cfg(feature = "actix")))]
+pub mod actix;
 mod body;
 mod client;
 mod copy;

@@ -21,6 +21,23 @@ use crate::config::TraceparentTrust;
 use crate::model::{SpanId, known_method};
 use crate::redact::Redactor;
 
+/// The head of a request, and what the framework knows of it besides.
+#[derive(Debug)]
+pub(super) struct Head<'a> {
+    pub(super) parts: &'a Parts,
+    /// The route's template.
+    pub(super) route: Option<Cow<'a, str>>,
+    /// Who connected.
+    pub(super) peer: Option<IpAddr>,
+}
+
+impl<'a> Head<'a> {
+    /// What tower's frameworks leave in the extensions, or the application reads.
+    pub(super) fn of(settings: &Settings, parts: &'a Parts) -> Self {
+        Self { parts, route: route(settings, parts), peer: peer(settings, parts) }
+    }
+}
+
 /// The span of a request, and who calls.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -31,9 +48,9 @@ pub(super) struct Opened {
 }
 
 /// The span of a request.
-pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&mut Call>) -> Opened {
+pub(super) fn open_span(settings: &Settings, head: &Head<'_>, call: Option<&mut Call>) -> Opened {
     let listener = Listener::current();
-    let (peer, http) = (peer(settings, parts), listener.http());
+    let (parts, peer, http) = (head.parts, head.peer, listener.http());
     let proxies = settings.trusted_proxies.as_ref().unwrap_or(&http.trusted_proxies);
     let believes = match settings.traceparent.unwrap_or(http.traceparent) {
         TraceparentTrust::Never => false,
@@ -49,10 +66,10 @@ pub(super) fn open_span(settings: &Settings, parts: &Parts, call: Option<&mut Ca
     };
     let span = match call {
         Some(call) => {
-            call.route = route(settings, parts).map(Into::into);
+            call.route = head.route.as_deref().map(Into::into);
             rpc_span(parts, &caller, listener.redactor())
         }
-        None => http_span(settings, parts, &caller, listener.redactor()),
+        None => http_span(head, &caller, listener.redactor()),
     };
     Opened { span, parent: trace.map(|(_, parent)| parent) }
 }
@@ -80,9 +97,10 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-fn http_span(settings: &Settings, parts: &Parts, caller: &Caller<'_>, redactor: &Redactor) -> Span {
-    let (method, route) = (known_method(parts.method.as_str()), route(settings, parts));
-    let name = Name { method, route: route.as_deref() };
+fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span {
+    let (parts, route) = (head.parts, head.route.as_deref());
+    let method = known_method(parts.method.as_str());
+    let name = Name { method, route };
     let original = (method == "_OTHER").then(|| parts.method.as_str());
     let referer = header(&parts.headers, REFERER).map(|url| redactor.url(url));
     let query = parts.uri.query().filter(|query| !query.is_empty());
@@ -93,7 +111,7 @@ fn http_span(settings: &Settings, parts: &Parts, caller: &Caller<'_>, redactor: 
         "otel.kind" = "server",
         "http.request.method" = method,
         "http.request.method_original" = original,
-        "http.route" = route.as_deref(),
+        "http.route" = route,
         "url.path" = parts.uri.path(),
         "url.query" = query.map(|query| display(redactor.query(query))),
         "url.scheme" = parts.uri.scheme_str(),

@@ -12,12 +12,12 @@ use tower::{Layer as _, service_fn};
 use tracing_activity::middleware::RequestSpanLayer;
 use tracing_activity::model::Outcome::{self, ClientFault, ServerFault, Success};
 
-use crate::server::{Server, config};
+use crate::server::{ON_PURPOSE, Server, config};
 
 type Parts = futures_util::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>;
 
 /// Answers as the method's name says: `Headers5`, `Trailers0`, `Plain503`, `Nothing0`; `Http200` as
-/// what knows nothing of gRPC, `Late0` until its trailers.
+/// what knows nothing of gRPC, `Late0` until its trailers. `Panic0` panics.
 async fn call(request: Request<Incoming>) -> Result<Response<StreamBody<Parts>>, Infallible> {
     let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
     let (place, code) = method.split_at(method.find(|c: char| c.is_ascii_digit()).unwrap());
@@ -40,6 +40,7 @@ async fn call(request: Request<Incoming>) -> Result<Response<StreamBody<Parts>>,
             frames.push(Ok(Frame::trailers(trailers)));
         }
         "Plain" => response = response.status(code),
+        "Panic" => panic!("{ON_PURPOSE}"),
         _ => {}
     }
     let body = StreamBody::new(futures_util::stream::iter(frames));
@@ -47,8 +48,12 @@ async fn call(request: Request<Incoming>) -> Result<Response<StreamBody<Parts>>,
 }
 
 fn server() -> Server {
+    server_of(RequestSpanLayer::new())
+}
+
+fn server_of(layer: RequestSpanLayer) -> Server {
     Server::run(config(), |listener| async move {
-        let service = RequestSpanLayer::new().layer(service_fn(call));
+        let service = layer.layer(service_fn(call));
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let service = TowerToHyperService::new(service.clone());
@@ -139,6 +144,27 @@ fn a_client_cannot_make_a_call_of_any_request() {
         assert_eq!((&*it.ekind, &*it.route), (method, ""), "the path names nothing");
         assert_eq!(it.url, format!("{target}?token=?"));
     }
+}
+
+#[test]
+fn where_nothing_but_grpc_is_served_a_call_is_one_whatever_becomes_of_it() {
+    for (method, status, outcome, kind) in [
+        ("Panic0", 0, ServerFault, "panic"),
+        ("Http200", 2, ServerFault, "2"),
+        ("Http503", 14, ServerFault, "14"),
+        ("Headers5", 5, ClientFault, ""),
+        ("Trailers0", 0, Success, ""),
+    ] {
+        let server = server_of(RequestSpanLayer::new().grpc());
+        server.request("POST", &format!("/shop.v1.Users/{method}"), ASKS);
+        let it = server.one();
+        let route = format!("shop.v1.Users/{method}");
+        assert_eq!((&*it.method, &*it.route, &*it.ekind), ("", &*route, &*route));
+        assert_eq!((it.status, it.outcome, &*it.error_kind), (status, outcome, kind), "{method}");
+    }
+    let server = server_of(RequestSpanLayer::new().grpc());
+    server.request("GET", "/shop.v1.Users/Http200", "");
+    assert_eq!((&*server.one().method, server.one().status), ("GET", 200), "it asks for no call");
 }
 
 #[test]

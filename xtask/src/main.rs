@@ -6,6 +6,7 @@ mod collector;
 mod demo;
 mod engine;
 mod env;
+mod frameworks;
 mod schema;
 mod schema_bench;
 mod shapes;
@@ -40,6 +41,8 @@ enum Task {
     Builds,
     /// Measure the tables beside those of the OpenTelemetry Collector's exporter
     SchemaBench(schema_bench::Args),
+    /// Run one application under nine set-ups of frameworks, and check and document their rows
+    Frameworks(frameworks::MatrixArgs),
     /// Write the table of environment variables into README.md
     Env(env::Args),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Shapes(args) => shapes::run(&args),
         Task::Builds => builds::run(),
         Task::SchemaBench(args) => schema_bench::run(&args),
+        Task::Frameworks(args) => frameworks::matrix(&args),
         Task::Env(args) => env::run(&args),
     };
     match done {

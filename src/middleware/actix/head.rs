@@ -1,0 +1,96 @@
+//! actix-web's heads in the form that the rest of the room reads.
+//!
+//! actix-web speaks version 0.2 of the crate `http`. Of the headers only those are copied that
+//! somebody reads: a handful, and those that are to be captured.
+
+use std::borrow::Cow;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderMap as ActixHeaders;
+use actix_web::http::{StatusCode as ActixStatus, Version as ActixVersion};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, FORWARDED, HeaderName, HeaderValue, REFERER, USER_AGENT,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
+
+use crate::capture::Listener;
+use crate::middleware::exchange::Exchange;
+use crate::middleware::layer::Settings;
+use crate::middleware::span::Head;
+
+/// Opens the span of a request, where anybody listens.
+pub(super) fn open(settings: &Settings, request: &ServiceRequest) -> Option<Exchange> {
+    if !Exchange::is_wanted() {
+        return None;
+    }
+    let parts = request_parts(request);
+    let head = Head {
+        parts: &parts,
+        route: request.match_pattern().map(Cow::Owned),
+        peer: request.peer_addr().map(|peer| peer.ip()),
+    };
+    Exchange::begin(settings, &head)
+}
+
+fn request_parts(request: &ServiceRequest) -> request::Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = Method::from_bytes(request.method().as_str().as_bytes()).unwrap_or_default();
+    parts.uri = request.uri().to_string().parse::<Uri>().unwrap_or_default();
+    parts.version = match request.version() {
+        ActixVersion::HTTP_09 => Version::HTTP_09,
+        ActixVersion::HTTP_10 => Version::HTTP_10,
+        ActixVersion::HTTP_2 => Version::HTTP_2,
+        ActixVersion::HTTP_3 => Version::HTTP_3,
+        _ => Version::HTTP_11,
+    };
+    let read = [
+        USER_AGENT,
+        REFERER,
+        FORWARDED,
+        CONTENT_TYPE,
+        CONTENT_ENCODING,
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("x-forwarded-for"),
+    ];
+    copy(request.headers(), &read, &mut parts.headers);
+    parts
+}
+
+/// The head of an answer.
+pub(super) fn response_parts<B: MessageBody>(response: &ServiceResponse<B>) -> response::Parts {
+    let mut parts = status_parts(response.status());
+    copy(response.headers(), &[CONTENT_TYPE, CONTENT_ENCODING], &mut parts.headers);
+    parts
+}
+
+/// The head of an answer of which only the status is known.
+pub(super) fn status_parts(status: ActixStatus) -> response::Parts {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status =
+        StatusCode::from_u16(status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    parts
+}
+
+/// Copies the headers of these names, and those that are to be captured.
+fn copy(from: &ActixHeaders, names: &[HeaderName], to: &mut HeaderMap) {
+    for name in names {
+        copy_one(from, name, to);
+    }
+    let listener = Listener::current();
+    for name in listener.http().capture.headers.iter() {
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+            && !names.contains(&name)
+        {
+            copy_one(from, &name, to);
+        }
+    }
+}
+
+fn copy_one(from: &ActixHeaders, name: &HeaderName, to: &mut HeaderMap) {
+    for value in from.get_all(name.as_str()) {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            to.append(name, value);
+        }
+    }
+}
