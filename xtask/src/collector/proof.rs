@@ -38,6 +38,10 @@ pub(crate) struct Args {
 
 /// How long what was accepted may take to arrive.
 const ARRIVAL: Duration = Duration::from_mins(2);
+/// Who may do what in ClickHouse.
+const USERS: &str = include_str!("../../../docker/clickhouse/users.xml");
+/// Everybody's password in this proof.
+const PASSWORD: &str = "check";
 /// Database in which the Collector makes its tables itself.
 const MADE: &str = "otel_made";
 
@@ -126,11 +130,16 @@ struct Figures {
 /// The configuration that loses nothing.
 fn production(folder: &Path, args: &Args) -> Result<Figures> {
     let data = folder.join("clickhouse");
+    add_users(&data)?;
     let server = clickhouse(Options { data: Some(data.clone()), ..Options::default() })?;
     let port = server.engine.as_ref().and_then(embedded_clickhouse::Engine::tcp_port);
     make_tables(&server)?;
-    let mut settings =
-        Settings::new(Configuration::Production, Target::of(&server), folder.join("production"));
+    let target = Target {
+        user: "collector".to_owned(),
+        password: PASSWORD.to_owned(),
+        ..Target::of(&server)
+    };
+    let mut settings = Settings::new(Configuration::Production, target, folder.join("production"));
     settings.environment.push(("COLLECTOR_STATSD_INTERVAL", "1s".to_owned()));
     let mut collector = Collector::start(&settings)?;
     let mut sender = Sender::new("production");
@@ -170,6 +179,22 @@ fn production(folder: &Path, args: &Args) -> Result<Figures> {
     collector.stop()?;
     stop(server)?;
     Ok(Figures { accepted: sender.accepted, stored, duplicates: rows - stored, kills: 3 })
+}
+
+/// Gives the engine in `data` the users of docker-compose.yml: what the Collector may do there is
+/// all that it needs.
+fn add_users(data: &Path) -> Result<()> {
+    let folder = data.join("users.d");
+    std::fs::create_dir_all(&folder)?;
+    let mut users = String::new();
+    for line in USERS.lines() {
+        match line.split_once("<password ") {
+            Some((indent, _)) => users.extend([indent, "<password>", PASSWORD, "</password>"]),
+            None => users.push_str(line),
+        }
+        users.push('\n');
+    }
+    std::fs::write(folder.join("collector.xml"), users).context("the users cannot be written")
 }
 
 /// Spans that are in the table, however often.
