@@ -29,7 +29,7 @@ mod store;
 
 use std::error::Error;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ async fn serve(args: &Args) -> std::io::Result<()> {
         mailroom: Mailroom::default(),
         deploy: args.deploy,
     });
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await.map_err(|error| {
+    let listener = TcpListener::bind((args.host, args.port)).await.map_err(|error| {
         std::io::Error::new(error.kind(), format!("port {}: {error}; try --port 0", args.port))
     })?;
     // Standard output may be the rows' own way out, so this line is flushed by itself.
@@ -156,6 +156,7 @@ async fn terminated() {
 
 /// The command line.
 struct Args {
+    host: IpAddr,
     port: u16,
     deploy: Deploy,
     seed: u64,
@@ -164,17 +165,27 @@ struct Args {
     shapes: Option<PathBuf>,
 }
 
-const USAGE: &str =
-    "usage: shop [--port N] [--deploy a|b|c] [--seed N] [--until-stdin-ends] [--shapes FILE]";
+const USAGE: &str = "usage: shop [--host ADDRESS] [--port N] [--deploy a|b|c] [--seed N] \
+    [--until-stdin-ends] [--shapes FILE]";
 
 impl Args {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut args =
-            Self { port: 3000, deploy: Deploy::A, seed: 1, until_stdin_ends: false, shapes: None };
+        let mut args = Self {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 3000,
+            deploy: Deploy::A,
+            seed: 1,
+            until_stdin_ends: false,
+            shapes: None,
+        };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value; {USAGE}"));
             let refuse = |value: &str| format!("{word} {value:?}: not accepted; {USAGE}");
             match word.as_str() {
+                "--host" => {
+                    let host = value()?;
+                    args.host = host.parse().map_err(|_| refuse(&host))?;
+                }
                 "--port" => {
                     let port = value()?;
                     args.port = port.parse().map_err(|_| refuse(&port))?;

@@ -3,6 +3,7 @@
 mod bench;
 mod builds;
 mod collector;
+mod customers;
 mod demo;
 mod engine;
 mod env;
@@ -33,6 +34,8 @@ enum Task {
     Engine,
     /// Build the OpenTelemetry Collector, validate, run and check its configurations
     Collector(collector::Args),
+    /// Send the demo's customers to a shop that runs already
+    Customers(customers::Args),
     /// Print the SQL that makes the tables, for those who run it themselves
     Schema(schema::Args),
     /// Count the code paths that the shop's requests take, and those that a deploy adds
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Engine => engine::run(),
         Task::Collector(args) => collector::run(&args),
+        Task::Customers(args) => customers::run(&args),
         Task::Schema(args) => schema::run(&args),
         Task::Shapes(args) => shapes::run(&args),
         Task::Builds => builds::run(),

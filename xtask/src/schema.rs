@@ -5,8 +5,9 @@
 //! replicated and sharded.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use tracing_activity::schema::{HIST_QUANTILE, SchemaOptions, VERSION_TABLE, migrations};
 
 /// What the tables are to be.
@@ -24,9 +25,23 @@ pub(crate) struct Args {
     /// Cluster whose every server gets the tables; `{cluster}` takes it from the servers' macros
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// Write the script of docker-compose.yml instead, the Collector's tables included
+    #[arg(long, conflicts_with_all = ["database", "retention", "rollup_retention", "cluster"])]
+    compose: bool,
+    /// With `--compose`: change nothing, and fail when the script differs
+    #[arg(long, requires = "compose")]
+    check: bool,
 }
 
+/// What docker-compose.yml runs when ClickHouse starts.
+const COMPOSE: &str = "docker/clickhouse/init.sql";
+/// Days that it keeps requests, and their rollups.
+const COMPOSE_DAYS: (u32, u32) = (30, 365);
+
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.compose {
+        return compose(args.check);
+    }
     let options = SchemaOptions {
         database: args.database.clone(),
         retention_days: args.retention,
@@ -35,6 +50,36 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     print!("{}", script(&options)?);
     Ok(())
+}
+
+/// Writes the script of docker-compose.yml, or compares it.
+fn compose(check: bool) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(COMPOSE);
+    let script = compose_script()?;
+    if std::fs::read_to_string(&path).is_ok_and(|before| before == script) {
+        println!("{COMPOSE} is current");
+    } else if check {
+        bail!("{COMPOSE} is out of date: run `cargo xtask schema --compose`");
+    } else {
+        std::fs::write(&path, script).with_context(|| format!("{COMPOSE} cannot be written"))?;
+        println!("wrote {COMPOSE}");
+    }
+    Ok(())
+}
+
+fn compose_script() -> Result<String> {
+    let options = SchemaOptions {
+        database: "activity".to_owned(),
+        retention_days: Some(COMPOSE_DAYS.0),
+        rollup_retention_days: Some(COMPOSE_DAYS.1),
+        cluster: None,
+    };
+    Ok(format!(
+        "-- The tables of the ClickHouse in docker-compose.yml, written by `cargo xtask schema --compose`.\n\
+         -- Each start runs it again, which does no harm.\n\n{}\n{}",
+        script(&options)?,
+        crate::collector::TABLES
+    ))
 }
 
 /// Every statement in order, each version noted once it is reached.

@@ -3,7 +3,7 @@
 //! The Collector's own builder writes a small Go program out of the manifest; Go compiles it. Where
 //! modules lie is Go's business: mirrors and proxies configured for it count here as well. The
 //! result lies in the user's cache folder, `tracing-activity/collector/VERSION/otelcol`, or in the
-//! folder that `ACTIVITY_COLLECTOR_DIR` names. `ACTIVITY_COLLECTOR_BIN` names a ready program.
+//! folder that `EMBEDDED_COLLECTOR_DIR` names. `EMBEDDED_COLLECTOR_BIN` names a ready program.
 //!
 //! Invariants: a program there belongs to the manifest beside it; it appears by a rename, so if it
 //! exists it is whole; one process builds, others wait for it.
@@ -23,9 +23,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(super) const MANIFEST: &str = include_str!("../../../collector-config/builder.yaml");
 
 /// Path of a Collector to use instead of building one.
-const BINARY: &str = "ACTIVITY_COLLECTOR_BIN";
+const BINARY: &str = "EMBEDDED_COLLECTOR_BIN";
 /// Folder that holds the Collector, instead of the user's cache folder.
-const FOLDER: &str = "ACTIVITY_COLLECTOR_DIR";
+const FOLDER: &str = "EMBEDDED_COLLECTOR_DIR";
 
 /// Where Go puts itself when it is installed as its site says.
 const USUAL_GO: &str = "/usr/local/go/bin/go";
@@ -51,7 +51,7 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     if is_current(&folder) {
         return Ok(binary);
     }
-    let go = go()?;
+    let go = go(env::on_path("go"), Path::new(USUAL_GO))?;
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let _lock = lock(&folder)?;
     if is_current(&folder) {
@@ -96,15 +96,15 @@ fn folder() -> Result<PathBuf> {
     Ok(cache.join("tracing-activity/collector").join(version()?))
 }
 
-/// The `go` to build with.
-fn go() -> Result<PathBuf> {
-    let usual = Path::new(USUAL_GO);
-    let found = env::on_path("go").or_else(|| usual.is_file().then(|| usual.to_path_buf()));
+/// The `go` to build with: that of the `PATH`, or the `usual` one.
+fn go(on_path: Option<PathBuf>, usual: &Path) -> Result<PathBuf> {
+    let found = on_path.or_else(|| usual.is_file().then(|| usual.to_path_buf()));
     found.with_context(|| {
         format!(
-            "the Collector is built by Go, which is neither on the PATH nor at {USUAL_GO}: \
+            "the Collector is built by Go, which is neither on the PATH nor at {}: \
              install it (https://go.dev/doc/install, 1.25 or newer), \
-             or name a ready Collector in {BINARY}"
+             or name a ready Collector in {BINARY}",
+            usual.display()
         )
     })
 }
@@ -142,6 +142,10 @@ fn generate(go: &Path, folder: &Path, source: &Path) -> Result<()> {
     let mut command = command(go, folder);
     let builder = format!("{BUILDER}@v{}", version()?);
     // Compiled apart, where it can be counted.
+    // The builder leaves a folder of its own behind in any case.
+    let leavings = source.join("tmp");
+    fs::create_dir_all(&leavings)?;
+    command.env("TMPDIR", &leavings);
     command.args(["run", &builder, "--skip-compilation", "--config"]).arg(&manifest);
     let done = watch(command, |line| {
         if let Some((_, module)) = line.rsplit_once("downloading ") {
@@ -210,4 +214,43 @@ fn watch(mut command: Command, mut see: impl FnMut(&str)) -> Result<()> {
         bail!("go ended with {status}:\n{}", Vec::from(words).join("\n"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_go_the_error_tells_how_to_get_it_and_how_to_do_without() {
+        let error = go(None, Path::new("/nowhere/go")).unwrap_err().to_string();
+        for part in ["/nowhere/go", "https://go.dev/doc/install", BINARY] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        let found = go(Some("/some/go".into()), Path::new("/nowhere/go")).unwrap();
+        assert_eq!(found, Path::new("/some/go"));
+    }
+
+    #[test]
+    fn every_module_of_the_manifest_is_of_its_version() {
+        let version = version().unwrap();
+        let modules = MANIFEST.lines().filter_map(|line| line.trim().strip_prefix("- gomod: "));
+        let mut counted = 0;
+        for module in modules.filter(|module| !module.contains("/confmap/")) {
+            assert!(module.ends_with(&format!(" v{version}")), "{module}");
+            counted += 1;
+        }
+        assert!(counted >= 7, "{MANIFEST}");
+    }
+
+    #[test]
+    fn a_program_built_from_another_manifest_is_not_current() {
+        let folder = super::super::settings::temporary_folder("current").unwrap();
+        assert!(!is_current(&folder));
+        fs::write(folder.join("otelcol"), "").unwrap();
+        fs::write(folder.join(NOTE), MANIFEST).unwrap();
+        assert!(is_current(&folder));
+        fs::write(folder.join(NOTE), "dist:\n").unwrap();
+        assert!(!is_current(&folder));
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -32,7 +32,7 @@ use anyhow::{Context as _, Result};
 use embedded_clickhouse::{Options, Server, fetch};
 
 pub(crate) use process::Collector;
-pub(crate) use settings::{Configuration, Settings, Target, make_tables};
+pub(crate) use settings::{Configuration, Settings, TABLES, Target, make_tables};
 
 /// Builds the Collector, unless it is there; or does something with it.
 #[derive(Debug, clap::Args)]
@@ -109,10 +109,7 @@ fn serve(configuration: Configuration, folder: Option<&Path>) -> Result<()> {
         settings::DATABASE
     );
     println!("\nCollector and ClickHouse run until Ctrl-C.");
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(tokio::signal::ctrl_c())?;
+    wait_for_a_signal()?;
     eprintln!("stopping");
     collector.stop()?;
     if let Some(engine) = server.engine {
@@ -122,4 +119,22 @@ fn serve(configuration: Configuration, folder: Option<&Path>) -> Result<()> {
         std::fs::remove_dir_all(folder).ok();
     }
     Ok(())
+}
+
+/// Waits for Ctrl-C, or for SIGTERM where there is such a thing: nobody else stops the Collector.
+fn wait_for_a_signal() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                stopped = tokio::signal::ctrl_c() => Ok(stopped?),
+                _ = terminate.recv() => Ok(()),
+            }
+        }
+        #[cfg(not(unix))]
+        Ok(tokio::signal::ctrl_c().await?)
+    })
 }

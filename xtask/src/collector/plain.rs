@@ -5,26 +5,31 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Longest wait for the connection, and for a single read or write.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks for `path`; status and body.
 pub(super) fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    exchange(address, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"))
+    exchange(address, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"), PATIENCE)
 }
 
-/// Sends JSON to `path`; status and body.
-pub(super) fn post(address: SocketAddr, path: &str, json: &str) -> io::Result<(u16, String)> {
+/// Sends JSON to `path` and waits for `patience` at most; status and body.
+pub(super) fn post(
+    address: SocketAddr,
+    path: &str,
+    json: &str,
+    patience: Duration,
+) -> io::Result<(u16, String)> {
     let head = format!(
         "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         json.len()
     );
-    exchange(address, &(head + json))
+    exchange(address, &(head + json), patience)
 }
 
-fn exchange(address: SocketAddr, request: &str) -> io::Result<(u16, String)> {
+fn exchange(address: SocketAddr, request: &str, patience: Duration) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;

@@ -7,6 +7,8 @@
 //! 3. Production: spans are accepted while ClickHouse is stopped, the Collector is killed by
 //!    SIGKILL twice, and once more while it delivers. Then every span that was accepted is in the
 //!    table, and the queue is empty.
+//! 4. Production with a small queue, which fills up: the sender is made to wait, and what was
+//!    accepted before is stored once ClickHouse is back.
 //!
 //! Invariant: what was "accepted" is what the Collector answered with success, and nothing else.
 
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use embedded_clickhouse::{Options, Server};
 use serde_json::json;
 
@@ -38,6 +40,10 @@ pub(crate) struct Args {
 
 /// How long what was accepted may take to arrive.
 const ARRIVAL: Duration = Duration::from_mins(2);
+/// Who may do what in ClickHouse.
+const USERS: &str = include_str!("../../../docker/clickhouse/users.xml");
+/// Everybody's password in this proof.
+const PASSWORD: &str = "check";
 /// Database in which the Collector makes its tables itself.
 const MADE: &str = "otel_made";
 
@@ -45,7 +51,11 @@ pub(super) fn run(binary: &Path, args: &Args) -> Result<()> {
     let began = Instant::now();
     validate(binary)?;
     let folder = temporary_folder("check")?;
-    let done = development(&folder).and_then(|()| production(&folder, args));
+    let done = development(&folder).and_then(|()| {
+        let figures = production(&folder, args)?;
+        full_queue(&folder, args.spans)?;
+        Ok(figures)
+    });
     let figures = done.inspect_err(|_| eprintln!("the logs are in {}", folder.display()))?;
     std::fs::remove_dir_all(&folder).ok();
     println!(
@@ -126,11 +136,11 @@ struct Figures {
 /// The configuration that loses nothing.
 fn production(folder: &Path, args: &Args) -> Result<Figures> {
     let data = folder.join("clickhouse");
+    add_users(&data)?;
     let server = clickhouse(Options { data: Some(data.clone()), ..Options::default() })?;
-    let port = server.engine.as_ref().and_then(embedded_clickhouse::Engine::tcp_port);
     make_tables(&server)?;
-    let mut settings =
-        Settings::new(Configuration::Production, Target::of(&server), folder.join("production"));
+    let target = as_collector(&server);
+    let mut settings = Settings::new(Configuration::Production, target, folder.join("production"));
     settings.environment.push(("COLLECTOR_STATSD_INTERVAL", "1s".to_owned()));
     let mut collector = Collector::start(&settings)?;
     let mut sender = Sender::new("production");
@@ -142,7 +152,7 @@ fn production(folder: &Path, args: &Args) -> Result<Figures> {
     );
     arrive(&server, &waits, 1)?;
 
-    stop(server)?;
+    let server = Paused::stop(server, data)?;
     let quarter = args.requests / 4;
     for _ in 0..quarter {
         sender.send(&collector, args.spans)?;
@@ -155,7 +165,7 @@ fn production(folder: &Path, args: &Args) -> Result<Figures> {
     }
     collector.kill();
 
-    let server = clickhouse(Options { data: Some(data), tcp_port: port, ..Options::default() })?;
+    let server = server.resume()?;
     collector.restart()?;
     for _ in 0..args.requests - 2 * quarter {
         sender.send(&collector, args.spans)?;
@@ -172,20 +182,95 @@ fn production(folder: &Path, args: &Args) -> Result<Figures> {
     Ok(Figures { accepted: sender.accepted, stored, duplicates: rows - stored, kills: 3 })
 }
 
+/// A queue that fills up while ClickHouse is stopped.
+fn full_queue(folder: &Path, spans: u64) -> Result<()> {
+    /// As small as the size of a batch allows.
+    const ITEMS: u64 = 5_000;
+    let data = folder.join("clickhouse");
+    let server = clickhouse(Options { data: Some(data.clone()), ..Options::default() })?;
+    let target = as_collector(&server);
+    let mut settings = Settings::new(Configuration::Production, target, folder.join("full"));
+    settings.environment.push(("COLLECTOR_QUEUE_ITEMS", ITEMS.to_string()));
+    let collector = Collector::start(&settings)?;
+    let server = Paused::stop(server, data)?;
+    let mut sender = Sender::new("full");
+    sender.patience = Duration::from_secs(3);
+    while sender.send(&collector, spans).is_ok() {
+        ensure!(sender.accepted < ITEMS + spans, "a queue of {ITEMS} takes {}", sender.accepted);
+    }
+    ensure!(sender.accepted >= ITEMS, "a queue of {ITEMS} takes {}", sender.accepted);
+    let server = server.resume()?;
+    let arrived = "SELECT uniqExact(SpanId) FROM otel.otel_traces WHERE ServiceName = 'full'";
+    // The request that had no answer may have been taken all the same.
+    let refused = spans;
+    let stored = at_least(&server, arrived, sender.accepted)?;
+    ensure!(stored <= sender.accepted + refused, "{stored} stored, {} accepted", sender.accepted);
+    sender.patience = ARRIVAL;
+    sender.send(&collector, spans).context("the queue has room again")?;
+    at_least(&server, arrived, sender.accepted)?;
+    collector.stop()?;
+    println!(
+        "production.yaml: a full queue of {ITEMS} took {} spans and lost none",
+        sender.accepted - spans
+    );
+    stop(server)
+}
+
+/// A ClickHouse that is away, and comes back where it was.
+struct Paused(Options);
+
+impl Paused {
+    fn stop(server: Server, data: PathBuf) -> Result<Self> {
+        let tcp_port = server.engine.as_ref().and_then(embedded_clickhouse::Engine::tcp_port);
+        stop(server)?;
+        Ok(Self(Options { data: Some(data), tcp_port, ..Options::default() }))
+    }
+
+    fn resume(self) -> Result<Server> {
+        clickhouse(self.0)
+    }
+}
+
+/// The user that the Collector is in docker-compose.yml.
+fn as_collector(server: &Server) -> Target {
+    Target { user: "collector".to_owned(), password: PASSWORD.to_owned(), ..Target::of(server) }
+}
+
+/// Gives the engine in `data` the users of docker-compose.yml: what the Collector may do there is
+/// all that it needs.
+fn add_users(data: &Path) -> Result<()> {
+    let folder = data.join("users.d");
+    std::fs::create_dir_all(&folder)?;
+    let mut users = String::new();
+    for line in USERS.lines() {
+        match line.split_once("<password ") {
+            Some((indent, _)) => users.extend([indent, "<password>", PASSWORD, "</password>"]),
+            None => users.push_str(line),
+        }
+        users.push('\n');
+    }
+    std::fs::write(folder.join("collector.xml"), users).context("the users cannot be written")
+}
+
 /// Spans that are in the table, however often.
 const SPANS: &str = "SELECT uniqExact(SpanId) FROM otel.otel_traces";
 
 /// Waits until `sql` gives `expected`, and gives it.
 fn arrive(server: &Server, sql: &str, expected: u64) -> Result<u64> {
+    let arrived = at_least(server, sql, expected)?;
+    ensure!(arrived == expected, "{arrived} arrived, not {expected}: {sql}");
+    Ok(arrived)
+}
+
+/// Waits until `sql` gives `expected` or more, and gives it.
+fn at_least(server: &Server, sql: &str, expected: u64) -> Result<u64> {
     let deadline = Instant::now() + ARRIVAL;
     loop {
         let arrived = number(server, sql)?;
-        if arrived == expected {
+        if arrived >= expected {
             return Ok(arrived);
         }
-        if arrived > expected || Instant::now() >= deadline {
-            bail!("{arrived} arrived, not {expected}: {sql}");
-        }
+        ensure!(Instant::now() < deadline, "{arrived} arrived, not {expected}: {sql}");
         thread::sleep(Duration::from_millis(50));
     }
 }

@@ -16,13 +16,15 @@ use super::plain;
 #[derive(Debug)]
 pub(super) struct Sender {
     service: &'static str,
+    /// How long it waits for an answer.
+    pub(super) patience: Duration,
     /// Spans accepted so far; also the id of the last one.
     pub(super) accepted: u64,
 }
 
 impl Sender {
     pub(super) fn new(service: &'static str) -> Self {
-        Self { service, accepted: 0 }
+        Self { service, patience: plain::PATIENCE, accepted: 0 }
     }
 
     /// Sends `spans` in one request, as one trace.
@@ -31,7 +33,8 @@ impl Sender {
     /// When it is not accepted whole.
     pub(super) fn send(&mut self, collector: &Collector, spans: u64) -> Result<()> {
         let body = self.request(spans);
-        let (status, answer) = plain::post(collector.http_address(), "/v1/traces", &body)?;
+        let address = collector.http_address();
+        let (status, answer) = plain::post(address, "/v1/traces", &body, self.patience)?;
         ensure!(status == 200, "the Collector answers {status}: {answer}");
         ensure!(!answer.contains("rejectedSpans"), "not all was accepted: {answer}");
         self.accepted += spans;
