@@ -8,7 +8,7 @@ use tracing_activity::config::Database;
 use tracing_activity::config::env::VARIABLES;
 
 use crate::files::{
-    clickhouse_user, collector, compose, compose_by_default, environment, map, ports, root, text,
+    clickhouse_user, collector, compose, compose_by_default, environment, ports, root, text,
     variables, yaml,
 };
 
@@ -114,17 +114,23 @@ fn every_password_is_one_that_clickhouse_was_told_whatever_it_is() {
     let compose = compose(|name| Some(format!("secret of {name}")));
     let server = environment(&compose, "clickhouse");
     let (mut seen, mut passwords) = (BTreeSet::new(), BTreeSet::new());
+    let source = &yaml("docker/grafana/datasources.yaml")["datasources"][0];
+    let (grafana, grafana_password) = (
+        source["jsonData"]["username"].as_str().unwrap(),
+        source["secureJsonData"]["password"].as_str().unwrap().strip_prefix('$').unwrap(),
+    );
+    let demo = environment(&compose, "demo");
+    let collector = environment(&compose, "collector");
     for (service, user, password) in [
-        ("demo", "ACTIVITY_USER", "ACTIVITY_PASSWORD"),
-        ("collector", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD"),
-        ("grafana", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD"),
+        ("demo", demo["ACTIVITY_USER"].as_str(), "ACTIVITY_PASSWORD"),
+        ("collector", &collector["CLICKHOUSE_USER"], "CLICKHOUSE_PASSWORD"),
+        ("grafana", grafana, grafana_password),
     ] {
-        let env = environment(&compose, service);
-        let (variable, _) = clickhouse_user(&env[user]);
-        assert_eq!(env[password], server[&variable], "{service} as {}", env[user]);
-        assert!(env[password].starts_with("secret of "), "{service}: {}", env[password]);
-        assert!(seen.insert(env[user].clone()), "{service} shares a user");
-        assert!(passwords.insert(env[password].clone()), "{service} shares a password");
+        let password = &environment(&compose, service)[password];
+        assert_eq!(*password, server[&clickhouse_user(user)], "{service} as {user}");
+        assert!(password.starts_with("secret of "), "{service}: {password}");
+        assert!(seen.insert(user.to_owned()), "{service} shares a user");
+        assert!(passwords.insert(password.clone()), "{service} shares a password");
     }
     assert!(!seen.contains(&server["CLICKHOUSE_USER"]), "somebody is the administrator");
 }
@@ -143,22 +149,10 @@ fn everybody_finds_clickhouse_by_its_name_and_the_port_of_the_protocol() {
     assert_eq!(exporter["endpoint"], "tcp://clickhouse:9000");
     assert_eq!(exporter["username"], "collector");
     assert_eq!(exporter["password"], collector_env["CLICKHOUSE_PASSWORD"].as_str());
-    let env = environment(&compose, "grafana");
-    let sources =
-        map(&yaml("docker/grafana/datasources.yaml"), &|text| match text.strip_prefix('$') {
-            Some(name) => {
-                env.get(name).unwrap_or_else(|| panic!("Grafana is not told {name}")).clone()
-            }
-            None => text.to_owned(),
-        });
-    let source = &sources["datasources"][0];
+    let source = &yaml("docker/grafana/datasources.yaml")["datasources"][0];
     assert_eq!(source["jsonData"]["host"], "clickhouse");
-    assert_eq!(
-        (&source["jsonData"]["protocol"], &source["jsonData"]["port"]),
-        (&"native".into(), &"9000".into())
-    );
-    assert_eq!(source["jsonData"]["username"], "grafana");
-    assert_eq!(source["secureJsonData"]["password"], env["CLICKHOUSE_PASSWORD"].as_str());
+    assert_eq!(source["jsonData"]["protocol"], "native");
+    assert_eq!(source["jsonData"]["port"], 9000);
     for port in ["8123", "9000"] {
         assert!(published.iter().any(|it| it == port), "{port} in {published:?}");
     }

@@ -35,7 +35,7 @@ pub(crate) fn collector(name: &str, env: impl Fn(&str) -> Option<String> + Copy)
 }
 
 /// `value` with every text in it replaced.
-pub(crate) fn map(value: &Value, change: &impl Fn(&str) -> String) -> Value {
+fn map(value: &Value, change: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => change(text).into(),
         Value::Array(items) => items.iter().map(|item| map(item, change)).collect(),
@@ -101,8 +101,8 @@ pub(crate) fn ports(compose: &Value, service: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A user of users.xml: the variable of the password, and the user's section.
-pub(crate) fn clickhouse_user(name: &str) -> (String, String) {
+/// The variable that holds the password of a user of users.xml.
+pub(crate) fn clickhouse_user(name: &str) -> String {
     let users = text("docker/clickhouse/users.xml");
     let users = users.split_once("<users>").unwrap().1;
     let section = users
@@ -110,6 +110,5 @@ pub(crate) fn clickhouse_user(name: &str) -> (String, String) {
         .and_then(|(_, rest)| rest.split_once(&format!("</{name}>")))
         .unwrap_or_else(|| panic!("users.xml knows no {name}"))
         .0;
-    let variable = section.split_once("from_env=\"").unwrap().1.split_once('"').unwrap().0;
-    (variable.to_owned(), section.to_owned())
+    section.split_once("from_env=\"").unwrap().1.split_once('"').unwrap().0.to_owned()
 }

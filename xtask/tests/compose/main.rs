@@ -5,4 +5,5 @@
 
 mod agreement;
 mod files;
+mod rehearsal;
 mod tables;
