@@ -6,18 +6,20 @@
 use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
-use crate::capture::{ActivityFilter, ActivityLayer, ShapeObserver, Shared, outside, panics};
+use crate::capture::{ActivityLayer, Parts, Shared, outside, panics};
 use crate::config::{self, Config, Database, SamplingPolicy};
 use crate::error::Error;
 use crate::model::Activity;
 use crate::pipeline::{Counters, Queue, ShutdownReport, Stats, Worker, WorkerHandle};
 use crate::shape::Shape;
 use crate::sink::{Sink, StdoutSink};
+#[cfg(feature = "tower")]
+use crate::visits::Visits;
 
 /// The subscriber that layers given to [`Builder::layer`] are added to.
 pub type Base = Layered<ActivityLayer, Registry>;
@@ -67,8 +69,8 @@ pub fn builder() -> Builder {
 #[must_use]
 pub struct Builder {
     config: Option<Config>,
-    filter: Option<ActivityFilter>,
-    on_shape: Option<ShapeObserver>,
+    parts: Parts,
+    visits: Option<config::Visits>,
     sink: Option<Box<dyn Sink>>,
     layers: Vec<Box<dyn Layer<Base> + Send + Sync>>,
 }
@@ -97,7 +99,7 @@ impl Builder {
         mut self,
         allowed: impl Fn(&Activity) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.filter = Some(Arc::new(allowed));
+        self.parts.filter = Some(Arc::new(allowed));
         self
     }
 
@@ -119,7 +121,27 @@ impl Builder {
     /// });
     /// ```
     pub fn on_shape(mut self, seen: impl Fn(&Activity, &Shape) + Send + Sync + 'static) -> Self {
-        self.on_shape = Some(Arc::new(seen));
+        self.parts.on_shape = Some(Arc::new(seen));
+        self
+    }
+
+    /// Follows visits so, whatever `ACTIVITY_VISITS` says. The middleware does it.
+    ///
+    /// ```
+    /// use tracing_activity::config::{Visits, VisitKeys};
+    /// # fn secret() -> String { "k".repeat(64) }
+    /// let keys: VisitKeys = secret().parse().unwrap();
+    /// let builder = tracing_activity::builder().visits(Visits::Cookie(keys));
+    /// ```
+    pub fn visits(mut self, visits: config::Visits) -> Self {
+        self.visits = Some(visits);
+        self
+    }
+
+    /// Asks `clock` for the time of day instead of the system: for tests of what happens at
+    /// midnight. Durations are measured all the same. It is called at the beginning of every request.
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.parts.wall = Some(Arc::new(clock));
         self
     }
 
@@ -169,7 +191,10 @@ impl Builder {
     /// # Errors
     /// A variable whose value cannot be used, or a thread that cannot be started.
     pub fn build(self) -> Result<(ActivityLayer, ShutdownGuard), Error> {
-        let config = self.config.map_or_else(from_env, Ok)?;
+        let mut config = self.config.map_or_else(from_env, Ok)?;
+        if let Some(visits) = self.visits {
+            config.http.visits = visits;
+        }
         if config.database == Database::Off && self.sink.is_none() {
             return Ok((ActivityLayer::new(None), ShutdownGuard { handle: Handle::off() }));
         }
@@ -179,18 +204,21 @@ impl Builder {
         };
         let counters = Arc::new(Counters::new());
         let queue = Arc::new(Queue::new(&config.pipeline));
-        let shared = Shared::new(
-            &config,
-            self.filter,
-            self.on_shape,
-            Arc::clone(&queue),
-            Arc::clone(&counters),
-        );
+        #[cfg_attr(not(feature = "tower"), expect(unused_mut, reason = "only visits are added"))]
+        let mut parts = self.parts;
+        #[cfg(feature = "tower")]
+        {
+            let now = parts.wall.as_ref().map_or_else(SystemTime::now, |wall| wall());
+            parts.visits = Visits::new(&config.http.visits, &config.service, now.into())?;
+        }
+        let shared = Shared::new(&config, parts, Arc::clone(&queue), Arc::clone(&counters));
         let tick = {
             let shared = Arc::downgrade(&shared);
             Box::new(move || {
                 if let Some(shared) = shared.upgrade() {
                     shared.abandon_old();
+                    #[cfg(feature = "tower")]
+                    shared.tend_visits();
                 }
             })
         };

@@ -27,6 +27,7 @@ mod capture;
 mod error;
 mod init;
 mod redact;
+mod visits;
 
 pub use capture::{ActivityEvent, ActivityLayer, ActivityPatch, CurrentActivity, with_activity};
 pub use config::Config;

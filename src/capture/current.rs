@@ -24,9 +24,11 @@ use super::thread::{Active, with_thread};
 use crate::config::{BodyCapture, HttpConfig};
 use crate::model::ActivityId;
 #[cfg(feature = "tower")]
-use crate::model::SpanId;
+use crate::model::{SpanId, Timestamp};
 #[cfg(feature = "tower")]
 use crate::redact::Redactor;
+#[cfg(feature = "tower")]
+use crate::visits::{Mark, Visits};
 
 /// The target of the middleware's spans. Their fields are the request's, whatever span of another
 /// stands around them.
@@ -89,7 +91,11 @@ impl CurrentActivity {
     /// Adds to the activity. After its end this does nothing.
     pub fn patch(&self, patch: impl FnOnce(ActivityPatch) -> ActivityPatch) {
         // The application's code runs before anything of ours is touched.
-        let mut patch = Some(patch(ActivityPatch::default()));
+        let patch = patch(ActivityPatch::default());
+        if patch.ends_visit {
+            self.root.end_visit();
+        }
+        let mut patch = Some(patch);
         let key = Arc::as_ptr(&self.root) as usize;
         with_thread(|thread| {
             if let Some(Active { buffer: Some(buffer), .. }) = thread.active(key)
@@ -129,6 +135,30 @@ impl CurrentActivity {
     /// What is to be captured of bodies and headers.
     pub(crate) fn capture(&self) -> &BodyCapture {
         &self.root.shared().http.capture
+    }
+
+    /// What follows visits, where that is asked for.
+    pub(crate) fn visits(&self) -> Option<&Visits> {
+        self.root.shared().visits.as_ref()
+    }
+
+    /// Tells what is known of the visit.
+    pub(crate) fn visited(&self, mark: Mark) {
+        self.patch(|patch| patch.visit(mark));
+    }
+
+    /// When the request arrived, unless it is being looked at elsewhere.
+    pub(crate) fn when(&self) -> Option<Timestamp> {
+        self.with_buffer(|buffer| buffer.when)
+    }
+
+    /// The user that the application named, and whether it ended the visit.
+    pub(crate) fn said_of_visit(&self) -> (Option<String>, bool) {
+        let user = self.with_buffer(|buffer| {
+            let actor = buffer.patch.actor.as_ref()?;
+            actor.0.is_empty().then(|| actor.1.clone())
+        });
+        (user.flatten(), self.root.ends_visit())
     }
 
     /// The caller's span.

@@ -109,7 +109,6 @@ impl ActivityPatch {
             (Some(old), Some(new)) => old.merge(*new),
             (old, new) => take(old, new),
         }
-        self.ends_visit |= newer.ends_visit;
         self.incomplete |= newer.incomplete;
         self.cut.merge(newer.cut);
         for (key, value) in newer.data {

@@ -23,6 +23,7 @@ use crate::model::{Activity, Outcome};
 use crate::pipeline::Seed;
 use crate::redact::{Redactor, path_of};
 use crate::sampling::Decision;
+use crate::visits::kind_of;
 
 impl Seed for Buffer {
     fn bytes(&self) -> usize {
@@ -84,6 +85,7 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
     activity.truncated |= buffer.truncated;
     fill_error(buffer, verdict.error_kind, &mut activity);
     fallbacks(buffer, &mut activity);
+    activity.client_kind = kind_of(&activity.user_agent);
     let suspect = is_suspect(buffer);
     if suspect {
         clean(&shared.redactor, &mut activity);

@@ -48,8 +48,6 @@ mod shared;
 mod sync;
 mod thread;
 mod trace;
-#[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "the middleware fills it"))]
-mod visit;
 
 pub(crate) use current::outside;
 #[cfg(feature = "tower")]
@@ -58,4 +56,4 @@ pub use current::{CurrentActivity, with_activity};
 pub use event::ActivityEvent;
 pub use layer::ActivityLayer;
 pub use patch::ActivityPatch;
-pub(crate) use shared::{ActivityFilter, ShapeObserver, Shared};
+pub(crate) use shared::{Parts, Shared};

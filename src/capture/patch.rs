@@ -10,8 +10,8 @@ use super::bodies::Captured;
 use super::event::{ActivityEvent, Event};
 use super::failure::{class_of, told};
 use super::limits::Cut;
-use super::visit::VisitMark;
 use crate::model::Outcome;
+use crate::visits::Mark;
 
 /// What the application knows about a request and its spans do not.
 ///
@@ -66,7 +66,7 @@ pub struct ActivityPatch {
     /// Bodies and headers, where their capture is switched on.
     pub(super) captured: Option<Box<Captured>>,
     /// The visit, where the middleware follows them.
-    pub(super) visit: Option<Box<VisitMark>>,
+    pub(super) visit: Option<Box<Mark>>,
     /// The visit ends with this request.
     pub(super) ends_visit: bool,
     pub(super) cut: Cut,
@@ -235,6 +235,12 @@ impl ActivityPatch {
     #[cfg(feature = "tower")]
     pub(super) fn captured(mut self, captured: Captured) -> Self {
         self.captured = Some(Box::new(captured));
+        self
+    }
+
+    #[cfg(feature = "tower")]
+    pub(super) fn visit(mut self, visit: Mark) -> Self {
+        self.visit = Some(Box::new(visit));
         self
     }
 }

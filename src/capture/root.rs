@@ -76,6 +76,7 @@ pub(crate) struct Root {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Home {
     /// What is being recorded; `None` before the first request.
     request: Option<Request>,
@@ -91,6 +92,8 @@ struct Home {
     sealed: bool,
     /// A middleware will say when the request ends.
     in_charge: bool,
+    /// The application ended the visit that the request is a part of.
+    ends_visit: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +114,7 @@ impl Root {
             end: None,
             sealed: true,
             in_charge: false,
+            ends_visit: false,
         };
         Self {
             shared,
@@ -131,7 +135,7 @@ impl Root {
         (home.op_bytes, home.overflowed) = (0, false);
         home.end = None;
         home.sealed = false;
-        home.in_charge = false;
+        (home.in_charge, home.ends_visit) = (false, false);
         self.pending.store(false, Ordering::Release);
     }
 
@@ -269,6 +273,16 @@ impl Root {
         let mut home = self.home();
         let is_call = home.request.is_some_and(|request| request.callsite.is_call);
         is_call && !home.sealed && !std::mem::replace(&mut home.in_charge, true)
+    }
+
+    /// The visit ends with this request: the answer's cookies tell it to the browser.
+    pub(super) fn end_visit(&self) {
+        self.home().ends_visit = true;
+    }
+
+    #[cfg(feature = "tower")]
+    pub(super) fn ends_visit(&self) -> bool {
+        self.home().ends_visit
     }
 
     /// The request is over.

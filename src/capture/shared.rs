@@ -18,12 +18,17 @@ use crate::model::{Activity, ActivityId, Timestamp};
 use crate::pipeline::{Counters, DropReason, Queue};
 use crate::redact::Redactor;
 use crate::shape::Shape;
+#[cfg(feature = "tower")]
+use crate::visits::Visits;
 
 /// Decides whether an activity is delivered.
 pub(crate) type ActivityFilter = Arc<dyn Fn(&Activity) -> bool + Send + Sync>;
 
 /// Is shown the shape of every activity.
 pub(crate) type ShapeObserver = Arc<dyn Fn(&Activity, &Shape) + Send + Sync>;
+
+/// Tells what time it is.
+pub(crate) type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Buffers and roots kept for reuse.
 const POOL: usize = 256;
@@ -37,6 +42,16 @@ const ROOT_IDS: usize = 8192;
 /// Panics of our own callbacks after which the layer switches itself off.
 const MAX_PANICS: u32 = 16;
 
+/// What the application gives to a layer beside its configuration.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub(crate) filter: Option<ActivityFilter>,
+    pub(crate) on_shape: Option<ShapeObserver>,
+    pub(crate) wall: Option<WallClock>,
+    #[cfg(feature = "tower")]
+    pub(crate) visits: Option<Visits>,
+}
+
 /// The state of one layer.
 pub(crate) struct Shared {
     /// Tells this layer from others in the process.
@@ -44,6 +59,8 @@ pub(crate) struct Shared {
     pub(super) config: CaptureConfig,
     pub(super) limits: FieldLimits,
     pub(super) http: HttpConfig,
+    #[cfg(feature = "tower")]
+    pub(super) visits: Option<Visits>,
     pub(super) redactor: Redactor,
     pub(super) mode: Mode,
     pub(super) filter: Option<ActivityFilter>,
@@ -70,6 +87,8 @@ pub(crate) struct Shared {
     /// When the layer was made, by the clock.
     born: u64,
     clock: quanta::Clock,
+    /// What time it is, where the application says it.
+    wall: Option<WallClock>,
 }
 
 impl fmt::Debug for Shared {
@@ -81,8 +100,7 @@ impl fmt::Debug for Shared {
 impl Shared {
     pub(crate) fn new(
         config: &Config,
-        filter: Option<ActivityFilter>,
-        on_shape: Option<ShapeObserver>,
+        parts: Parts,
         queue: Arc<Queue>,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
@@ -98,10 +116,12 @@ impl Shared {
             },
             config: config.capture.clone(),
             http: config.http.clone(),
+            #[cfg(feature = "tower")]
+            visits: parts.visits,
             redactor: Redactor::new(&config.redact),
             mode: Mode::new(config.sample.clone()),
-            filter,
-            on_shape,
+            filter: parts.filter,
+            on_shape: parts.on_shape,
             counters,
             queue,
             service: config.service.clone(),
@@ -119,6 +139,7 @@ impl Shared {
             root_pool: ArrayQueue::new(POOL),
             born: clock.raw(),
             clock,
+            wall: parts.wall,
         })
     }
 
@@ -145,6 +166,23 @@ impl Shared {
         self.clock.raw()
     }
 
+    /// The time of day.
+    #[inline]
+    pub(crate) fn wall(&self) -> Timestamp {
+        Timestamp::from(match &self.wall {
+            None => SystemTime::now(),
+            Some(wall) => wall(),
+        })
+    }
+
+    /// What is to be done now and then for those who visit.
+    #[cfg(feature = "tower")]
+    pub(crate) fn tend_visits(&self) {
+        if let Some(visits) = &self.visits {
+            visits.tick(self.wall());
+        }
+    }
+
     /// Nanoseconds between two times; 0 when they are the other way around, as times of two
     /// processors may be by a hair.
     pub(super) fn nanos(&self, from: u64, to: u64) -> u64 {
@@ -168,7 +206,7 @@ impl Shared {
     /// An empty buffer for what may become a request.
     pub(super) fn buffer(self: &Arc<Self>) -> Box<Buffer> {
         let mut buffer = self.pool.pop().unwrap_or_else(|| Box::new(Buffer::new(Arc::clone(self))));
-        let when = Timestamp::from(SystemTime::now());
+        let when = self.wall();
         buffer.begin(ActivityId::new(when, random()), when);
         buffer
     }

@@ -8,15 +8,15 @@
 
 use std::fmt;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use super::bodies::parse_pointers;
 use super::units::{ByteSize, parse_duration};
 use super::{
-    BodyCapture, CaptureConfig, Config, Database, HttpConfig, MAX_DEPTH, PipelineConfig,
-    RedactConfig, Roots, Secret,
+    BodyCapture, CaptureConfig, Config, Cookieless, Database, HttpConfig, MAX_DEPTH,
+    PipelineConfig, RedactConfig, Roots, Secret, VisitKeys, Visits,
 };
 use crate::model::Timestamp;
 
@@ -64,6 +64,10 @@ variables! {
     ACTIVITY_CAPTURE_REQUEST: "content types such as `application/json,text/*`", "none", "Requests whose bodies are kept, by `RequestBodyLayer`: key `http.request.body` of `data`.";
     ACTIVITY_CAPTURE_BYTES: "size, at most `1MiB`", "`8KiB`", "Bytes kept of a body; the rest is cut.";
     ACTIVITY_CAPTURE_HEADERS: "names such as `x-request-id,accept-language`", "none", "Headers that are kept in `data`. Those that carry credentials cannot be.";
+    ACTIVITY_VISITS: "`off`, `cookieless`, `cookie`", "`off`", "Whether visits are followed, by the middleware: [the modes](docs/visits.md).";
+    ACTIVITY_VISIT_KEYS: "keys of at least 32 characters, comma-separated", "none", "Sign the cookies of `ACTIVITY_VISITS=cookie`. The first signs, all are accepted.";
+    ACTIVITY_VISIT_SALTS: "absolute path of a folder", "none", "Where replicas share the daily salts of `ACTIVITY_VISITS=cookieless`. Without it each process has its own.";
+    ACTIVITY_VISIT_SITE: "text", "the service's name", "What is visited: services with the same word and salts see the same visitors.";
     OTEL_SERVICE_NAME: "text", "the executable's name", "Name of this service: column `service`.";
     ACTIVITY_HOST: "text", "the system's host name", "Column `host`.";
     ACTIVITY_SITE_VERSION: "RFC 3339 time, or seconds since 1970", "the same variable at build time, else when the executable was built", "When this deploy was built: column `site_version`.";
@@ -362,7 +366,34 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
                 .parsed("ACTIVITY_TRACEPARENT", FromStr::from_str)?
                 .unwrap_or(default.traceparent),
             capture: self.bodies(default.capture)?,
+            visits: self.visits()?,
         })
+    }
+
+    fn visits(&self) -> Result<Visits, ConfigError> {
+        const KEYS: &str = "ACTIVITY_VISIT_KEYS";
+        let mode = self.parsed("ACTIVITY_VISITS", |text| match text.trim() {
+            mode @ ("off" | "cookieless" | "cookie") => Ok(mode.to_owned()),
+            _ => Err("off, cookieless or cookie"),
+        })?;
+        // The error does not repeat a key.
+        let keys = self.text(KEYS)?.map(|text| text.parse::<VisitKeys>()).transpose();
+        let keys = keys.map_err(|problem| ConfigError::without_value(KEYS, problem))?;
+        let salts = self.parsed("ACTIVITY_VISIT_SALTS", |text| {
+            let folder = PathBuf::from(text);
+            folder.is_absolute().then_some(folder).ok_or("the absolute path of a folder")
+        })?;
+        let site = self.text("ACTIVITY_VISIT_SITE")?;
+        match mode.as_deref() {
+            Some("cookieless") => Ok(Visits::Cookieless(Cookieless { salts, site })),
+            Some("cookie") => keys.map(Visits::Cookie).ok_or_else(|| {
+                ConfigError::without_value(
+                    KEYS,
+                    "ACTIVITY_VISITS=cookie needs keys to sign with; expected one of at least 32 characters, the same on every replica, such as `openssl rand -hex 32` prints",
+                )
+            }),
+            _ => Ok(Visits::Off),
+        }
     }
 
     fn bodies(&self, default: BodyCapture) -> Result<BodyCapture, ConfigError> {
@@ -533,7 +564,8 @@ mod tests {
             let message = error.to_string();
             assert!(message.starts_with(var.name) && message.contains("expected "), "{message}");
             assert!(
-                var.name == "ACTIVITY_DB" || message.contains("no such <value> ("),
+                ["ACTIVITY_DB", "ACTIVITY_VISIT_KEYS"].contains(&var.name)
+                    || message.contains("no such <value> ("),
                 "{message}"
             );
         }
@@ -556,6 +588,29 @@ mod tests {
         assert!(error.contains("ACTIVITY_INSECURE=true") && !error.contains("hunter2"), "{error}");
         assert!(with(&[address, ("ACTIVITY_INSECURE", "true")]).is_ok());
         assert!(with(&[("ACTIVITY_DB", "http://db.example")]).is_ok());
+    }
+
+    #[test]
+    fn visits_are_followed_as_far_as_the_mode_and_its_settings_say() {
+        const KEY: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
+        let visits = |variables: &[(&str, &str)]| with(variables).map(|it| it.http.visits);
+        let error = visits(&[("ACTIVITY_VISITS", "cookie")]).unwrap_err().to_string();
+        assert!(error.starts_with("ACTIVITY_VISIT_KEYS: ACTIVITY_VISITS=cookie needs"), "{error}");
+        let error = visits(&[("ACTIVITY_VISIT_KEYS", "hunter2")]).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        let keys = ("ACTIVITY_VISIT_KEYS", KEY);
+        let cookie = with(&[("ACTIVITY_VISITS", "cookie"), keys]).unwrap();
+        assert_eq!(cookie.http.visits, Visits::Cookie(KEY.parse().unwrap()));
+        assert!(!format!("{cookie:?}").contains("hunter2"), "{cookie:?}");
+        assert_eq!(visits(&[keys]), Ok(Visits::Off));
+        let cookieless = visits(&[
+            ("ACTIVITY_VISITS", "cookieless"),
+            ("ACTIVITY_VISIT_SALTS", "/var/lib/shop"),
+            ("ACTIVITY_VISIT_SITE", "shop"),
+        ]);
+        let expected =
+            Cookieless { salts: Some("/var/lib/shop".into()), site: Some("shop".into()) };
+        assert_eq!(cookieless, Ok(Visits::Cookieless(expected)));
     }
 
     #[test]

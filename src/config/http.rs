@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::BodyCapture;
+use super::{BodyCapture, Visits};
 
 /// How the middleware reads requests.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -21,6 +21,8 @@ pub struct HttpConfig {
     pub traceparent: TraceparentTrust,
     /// What is kept of bodies and headers. Default: nothing.
     pub capture: BodyCapture,
+    /// Whether visits are followed. Default: no. `ACTIVITY_VISITS`.
+    pub visits: Visits,
 }
 
 /// The header in which trusted proxies tell the client's address.

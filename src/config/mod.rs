@@ -19,6 +19,7 @@ mod http;
 mod redact;
 mod sample;
 mod units;
+mod visits;
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub use http::{ClientAddressHeader, HttpConfig, Networks, TraceparentTrust};
 pub use redact::{RedactConfig, RedactPattern};
 pub use sample::{Faults, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn};
 pub use units::{ByteSize, parse_duration};
+pub use visits::{Cookieless, VisitKeys, Visits};
 
 use crate::model::Timestamp;
 

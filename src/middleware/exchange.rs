@@ -15,6 +15,7 @@ use super::grpc::{self, Call};
 use super::identity::Who;
 use super::layer::Settings;
 use super::span::{Head, Opened, name_call, name_request, open_span};
+use super::visit::Visitor;
 use crate::capture::{Breakage, Captured, CapturedBody, InCharge};
 
 /// What the request and its answer speak.
@@ -36,6 +37,7 @@ pub(super) struct Exchange {
     charge: Option<InCharge>,
     span: Span,
     identity: Option<fn(&Extensions) -> Who<'_>>,
+    visitor: Option<Visitor>,
     protocol: Protocol,
     /// What asks for a call is one, whatever the answer tells.
     only_grpc: bool,
@@ -64,7 +66,7 @@ impl Exchange {
         if !Self::is_wanted() {
             return None;
         }
-        let exchange = Self::begin(settings, &Head::of(settings, parts))?;
+        let mut exchange = Self::begin(settings, &Head::of(settings, parts))?;
         exchange.identify(&parts.extensions);
         if let Some(opened) = &settings.opened {
             opened(&exchange.span, parts);
@@ -81,7 +83,7 @@ impl Exchange {
     pub(super) fn begin(settings: &Settings, head: &Head<'_>) -> Option<Self> {
         let parts = head.parts;
         let mut call = Call::of(parts);
-        let Opened { span, parent } = open_span(settings, head, call.as_mut());
+        let Opened { span, parent, address } = open_span(settings, head, call.as_mut());
         if span.is_disabled() {
             return None;
         }
@@ -90,6 +92,7 @@ impl Exchange {
             charge.activity().joins(parent);
         }
         let exchange = Self {
+            visitor: charge.as_ref().and_then(|it| Visitor::of(it.activity(), parts, address)),
             charge,
             span,
             identity: settings.identity,
@@ -152,6 +155,16 @@ impl Exchange {
             }
             // Trailers may still tell.
             Protocol::Asked(_) | Protocol::Grpc => {}
+        }
+    }
+
+    /// The cookies that the answer needs; asked once, after [`answered`](Self::answered).
+    pub(super) fn cookies(&mut self, parts: &response::Parts) -> Vec<HeaderValue> {
+        match (&mut self.visitor, &self.charge) {
+            (Some(visitor), Some(charge)) => {
+                visitor.answered(charge.activity(), parts.status, &parts.headers)
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -259,14 +272,17 @@ impl Exchange {
         }
     }
 
-    fn identify(&self, extensions: &Extensions) {
+    fn identify(&mut self, extensions: &Extensions) {
         if let Some(read) = self.identity {
             self.is(&read(extensions));
         }
     }
 
     /// Says who makes the request.
-    pub(super) fn is(&self, who: &Who<'_>) {
+    pub(super) fn is(&mut self, who: &Who<'_>) {
+        if let Some(visitor) = &mut self.visitor {
+            visitor.is(who);
+        }
         if let Some(user) = &who.user {
             self.span.record("user.id", &**user);
         }

@@ -12,6 +12,7 @@ use tracing::instrument::Instrumented;
 
 use super::body::ResponseBody;
 use super::exchange::Exchange;
+use super::visit::set_cookies;
 use crate::capture::Breakage;
 
 pin_project! {
@@ -74,11 +75,12 @@ fn answered<B: Body>(
     response: Response<B>,
     exchange: Option<Exchange>,
 ) -> Response<ResponseBody<B>> {
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
     let body = match exchange {
         None => ResponseBody::new(body, None),
         Some(mut exchange) => {
             exchange.answered(&parts);
+            set_cookies(exchange.cookies(&parts), &mut parts.headers);
             if exchange.ends_with_head(parts.status) {
                 exchange.complete();
                 ResponseBody::new(body, None)

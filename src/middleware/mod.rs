@@ -7,12 +7,13 @@
 //! One layer is `layer`, its service is `layer`'s too, `future` waits for the answer, `body`
 //! follows it, and `exchange` is the request they all speak of: the span, and the charge of the
 //! activity's end. `span` opens it; `grpc`, `traceparent`, `client` and `identity` read one thing
-//! each of the head. `copy` and `request_body` keep the start of bodies, where that is asked for.
-//! `actix` is the same for actix-web, whose services, bodies and types are its own.
+//! each of the head, and `visit` asks the room `visits` what cookies say. `copy` and `request_body`
+//! keep the start of bodies, where that is asked for. `actix` is the same for actix-web, whose
+//! services, bodies and types are its own.
 //!
 //! Invariants:
 //! - Requests and answers pass untouched: no frame is held back, no body is boxed, the sizes and
-//!   ends that bodies announce stay.
+//!   ends that bodies announce stay. Cookies are added where visits are followed by them.
 //! - An exchange ends exactly once, also when it is dropped: by whoever drops it first.
 //! - Without a subscriber nothing is read, recorded or allocated. With other subscribers than ours
 //!   the span is theirs to use.
@@ -35,6 +36,7 @@ mod layer;
 mod request_body;
 mod span;
 mod traceparent;
+mod visit;
 
 pub use body::ResponseBody;
 pub use future::ResponseFuture;

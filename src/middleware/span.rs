@@ -45,6 +45,8 @@ pub(super) struct Opened {
     pub(super) span: Span,
     /// The caller's span, where the caller's word counts.
     pub(super) parent: Option<SpanId>,
+    /// The client's address.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// The span of a request.
@@ -71,7 +73,7 @@ pub(super) fn open_span(settings: &Settings, head: &Head<'_>, call: Option<&mut 
         }
         None => http_span(head, &caller, listener.redactor()),
     };
-    Opened { span, parent: trace.map(|(_, parent)| parent) }
+    Opened { span, parent: trace.map(|(_, parent)| parent), address: caller.address }
 }
 
 /// What the head says of who calls.
@@ -217,6 +219,6 @@ fn peer(settings: &Settings, parts: &Parts) -> Option<IpAddr> {
 }
 
 /// A header as text.
-fn header(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
+pub(super) fn header(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }

@@ -7,3 +7,4 @@ mod capture;
 mod many;
 mod rpc;
 mod server;
+mod visits;

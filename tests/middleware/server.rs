@@ -16,7 +16,7 @@ use tracing::Dispatch;
 use tracing_activity::config::{Config, SamplingPolicy};
 use tracing_activity::model::Activity;
 use tracing_activity::sink::MemorySink;
-use tracing_activity::{ShutdownGuard, Stats};
+use tracing_activity::{Builder, ShutdownGuard, Stats};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -46,7 +46,15 @@ pub(crate) struct Server {
 impl Server {
     /// Serves an axum application.
     pub(crate) fn axum(config: Config, app: impl FnOnce() -> Router + Send + 'static) -> Self {
-        Self::run(config, |listener| async move {
+        Self::axum_built(tracing_activity::builder().config(config), app)
+    }
+
+    /// The same, set up by a builder.
+    pub(crate) fn axum_built(
+        builder: Builder,
+        app: impl FnOnce() -> Router + Send + 'static,
+    ) -> Self {
+        Self::built(builder, |listener| async move {
             let app = app().into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, app).await.unwrap();
         })
@@ -57,10 +65,17 @@ impl Server {
         config: Config,
         serve: impl FnOnce(TcpListener) -> F + Send + 'static,
     ) -> Self {
+        Self::built(tracing_activity::builder().config(config), serve)
+    }
+
+    /// The same, set up by a builder.
+    pub(crate) fn built<F: Future<Output = ()>>(
+        builder: Builder,
+        serve: impl FnOnce(TcpListener) -> F + Send + 'static,
+    ) -> Self {
         quiet_on_purpose();
         let sink = MemorySink::new();
-        let builder = tracing_activity::builder().config(config).sink(sink.clone());
-        let (layer, guard) = builder.build().unwrap();
+        let (layer, guard) = builder.sink(sink.clone()).build().unwrap();
         let dispatch = Dispatch::new(Registry::default().with(layer));
         let (tell, told) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tracing::instrument::Instrumented;
 
 use super::body::ResponseBody;
-use super::head::{response_parts, status_parts};
+use super::head::{response_parts, set_cookies, status_parts};
 use super::layer::ReadWho;
 use crate::middleware::exchange::Exchange;
 
@@ -75,7 +75,7 @@ where
 
 /// The answer whose body will end the exchange, unless there is none to wait for.
 fn answered<B: MessageBody>(
-    response: ServiceResponse<B>,
+    mut response: ServiceResponse<B>,
     mut exchange: Exchange,
     identity: Option<ReadWho>,
 ) -> ServiceResponse<ResponseBody<B>> {
@@ -84,6 +84,7 @@ fn answered<B: MessageBody>(
     }
     let parts = response_parts(&response);
     exchange.answered(&parts);
+    set_cookies(exchange.cookies(&parts), &mut response);
     if let Some(error) = response.response().error() {
         exchange.says(error);
     }

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::HeaderMap as ActixHeaders;
+use actix_web::http::header::{
+    HeaderMap as ActixHeaders, HeaderName as ActixName, HeaderValue as ActixValue,
+};
 use actix_web::http::{StatusCode as ActixStatus, Version as ActixVersion};
 use http::header::{
     CONTENT_ENCODING, CONTENT_TYPE, FORWARDED, HeaderName, HeaderValue, REFERER, USER_AGENT,
@@ -15,9 +17,11 @@ use http::header::{
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
 use crate::capture::Listener;
+use crate::config::Visits;
 use crate::middleware::exchange::Exchange;
 use crate::middleware::layer::Settings;
 use crate::middleware::span::Head;
+use crate::middleware::visit::{OF_ANSWERS, OF_REQUESTS};
 
 /// Opens the span of a request, where anybody listens.
 pub(super) fn open(settings: &Settings, request: &ServiceRequest) -> Option<Exchange> {
@@ -53,15 +57,24 @@ fn request_parts(request: &ServiceRequest) -> request::Parts {
         HeaderName::from_static("traceparent"),
         HeaderName::from_static("x-forwarded-for"),
     ];
-    copy(request.headers(), &read, &mut parts.headers);
+    copy(request.headers(), &read, &OF_REQUESTS, &mut parts.headers);
     parts
 }
 
 /// The head of an answer.
 pub(super) fn response_parts<B: MessageBody>(response: &ServiceResponse<B>) -> response::Parts {
     let mut parts = status_parts(response.status());
-    copy(response.headers(), &[CONTENT_TYPE, CONTENT_ENCODING], &mut parts.headers);
+    copy(response.headers(), &[CONTENT_TYPE, CONTENT_ENCODING], &OF_ANSWERS, &mut parts.headers);
     parts
+}
+
+/// Adds cookies to those that the service sets.
+pub(super) fn set_cookies<B>(cookies: Vec<HeaderValue>, response: &mut ServiceResponse<B>) {
+    for cookie in cookies {
+        if let Ok(cookie) = ActixValue::from_bytes(cookie.as_bytes()) {
+            response.headers_mut().append(ActixName::from_static("set-cookie"), cookie);
+        }
+    }
 }
 
 /// The head of an answer of which only the status is known.
@@ -72,15 +85,18 @@ pub(super) fn status_parts(status: ActixStatus) -> response::Parts {
     parts
 }
 
-/// Copies the headers of these names, and those that are to be captured.
-fn copy(from: &ActixHeaders, names: &[HeaderName], to: &mut HeaderMap) {
-    for name in names {
+/// Copies the headers of these names, those that tell of visits where these are followed, and those
+/// that are to be captured.
+fn copy(from: &ActixHeaders, names: &[HeaderName], of_visits: &[HeaderName], to: &mut HeaderMap) {
+    let listener = Listener::current();
+    let of_visits = if listener.http().visits == Visits::Off { &[] } else { of_visits };
+    for name in names.iter().chain(of_visits) {
         copy_one(from, name, to);
     }
-    let listener = Listener::current();
     for name in listener.http().capture.headers.iter() {
         if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
             && !names.contains(&name)
+            && !of_visits.contains(&name)
         {
             copy_one(from, &name, to);
         }

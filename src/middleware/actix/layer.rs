@@ -105,7 +105,7 @@ impl RequestSpan {
 
     /// The request under way, where anybody listens.
     fn open(&self, request: &ServiceRequest) -> Option<Exchange> {
-        let exchange = head::open(&self.settings, request)?;
+        let mut exchange = head::open(&self.settings, request)?;
         if let Some(read) = self.identity {
             exchange.is(&read(&request.extensions()));
         }

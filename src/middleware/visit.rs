@@ -1,0 +1,117 @@
+//! Visits, between heads and rows: what `visits` is told of a request and its answer, and where what
+//! it says goes.
+
+use std::net::IpAddr;
+
+use http::header::{
+    ACCEPT, CACHE_CONTROL, COOKIE, EXPIRES, HOST, HeaderName, HeaderValue, REFERER, SET_COOKIE,
+    USER_AGENT,
+};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+
+use super::identity::Who;
+use super::span::header;
+use crate::capture::CurrentActivity;
+use crate::visits::{Answer, Came, Head, Mark, is_navigation, is_shared};
+
+const DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+const OBJECTION: HeaderName = HeaderName::from_static("sec-gpc");
+const NETWORKS: HeaderName = HeaderName::from_static("cdn-cache-control");
+const SURROGATES: HeaderName = HeaderName::from_static("surrogate-control");
+
+/// What is read of requests beside what is read of all, and of answers: for frameworks that have
+/// headers of their own type.
+#[cfg(feature = "actix")]
+pub(super) const OF_REQUESTS: [HeaderName; 6] =
+    [COOKIE, ACCEPT, HOST, DESTINATION, PURPOSE, OBJECTION];
+#[cfg(feature = "actix")]
+pub(super) const OF_ANSWERS: [HeaderName; 4] = [CACHE_CONTROL, EXPIRES, NETWORKS, SURROGATES];
+
+/// A visitor whose request is under way.
+#[derive(Debug)]
+pub(super) struct Visitor {
+    /// What the cookies said; taken when the answer is there.
+    came: Option<Came>,
+    /// Who the application's user data says it is.
+    user: Option<String>,
+}
+
+impl Visitor {
+    /// Reads the head, and tells the row what is known; where visits are followed.
+    pub(super) fn of(
+        activity: &CurrentActivity,
+        parts: &Parts,
+        address: Option<IpAddr>,
+    ) -> Option<Self> {
+        let visits = activity.visits()?;
+        let headers = &parts.headers;
+        let text = |name: HeaderName| header(headers, name);
+        let cookies = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+        let head = Head {
+            now: activity.when()?,
+            cookies: cookies.collect(),
+            navigates: is_navigation(
+                parts.method.as_str(),
+                text(DESTINATION),
+                text(ACCEPT),
+                text(PURPOSE),
+            ),
+            objects: text(OBJECTION) == Some("1"),
+            query: parts.uri.query(),
+            referer: text(REFERER),
+            host: text(HOST).or_else(|| parts.uri.host()),
+            user_agent: text(USER_AGENT),
+            address,
+        };
+        let (mark, came) = visits.came(&head);
+        if mark != Mark::default() {
+            activity.visited(mark);
+        }
+        Some(Self { came: Some(came?), user: None })
+    }
+
+    /// Remembers who it is: another user is another visit.
+    pub(super) fn is(&mut self, who: &Who<'_>) {
+        if let Some(user) = &who.user {
+            self.user = Some(user.clone().into_owned());
+        }
+    }
+
+    /// The cookies that the answer needs. What is new goes to the row.
+    pub(super) fn answered(
+        &mut self,
+        activity: &CurrentActivity,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Vec<HeaderValue> {
+        let (Some(came), Some(visits)) = (self.came.take(), activity.visits()) else {
+            return Vec::new();
+        };
+        let lines =
+            |name: HeaderName| headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+        let networks = [NETWORKS, SURROGATES].into_iter().flat_map(lines);
+        // After these the connection is another's, or a cache keeps what it had.
+        let has_no_head = status.is_informational() || status == StatusCode::NOT_MODIFIED;
+        let (said, ends_visit) = activity.said_of_visit();
+        let answer = Answer {
+            is_shared: has_no_head
+                || is_shared(lines(CACHE_CONTROL), networks, header(headers, EXPIRES)),
+            user: said.as_deref().or(self.user.as_deref()).filter(|user| !user.is_empty()),
+            ends_visit,
+        };
+        let (mark, cookies) = visits.answer(came, &answer);
+        if let Some(mark) = mark {
+            activity.visited(mark);
+        }
+        cookies.into_iter().filter_map(|line| HeaderValue::try_from(line).ok()).collect()
+    }
+}
+
+/// Adds cookies to those that the service sets.
+pub(super) fn set_cookies(cookies: Vec<HeaderValue>, headers: &mut HeaderMap) {
+    for cookie in cookies {
+        headers.append(SET_COOKIE, cookie);
+    }
+}

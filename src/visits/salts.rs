@@ -1,0 +1,259 @@
+//! The salts of the day: random, shared by replicas through a folder, and gone after two days.
+//!
+//! Without its salt a hash of an address cannot be tried out any more, by nobody. So a salt is never
+//! derived from anything, and it is deleted when the day after its own has ended.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::random;
+
+pub(super) type Salt = [u8; 16];
+
+const DAY: u64 = 86_400;
+
+/// The salt of tomorrow is made when this many seconds are left.
+const AHEAD: u64 = 3600;
+
+/// Salts by day, counted from 1970 in UTC.
+#[derive(Debug)]
+pub(super) struct Salts {
+    folder: Option<PathBuf>,
+    held: RwLock<BTreeMap<u64, Salt>>,
+}
+
+impl Salts {
+    pub(super) fn new(folder: Option<PathBuf>) -> Self {
+        Self { folder, held: RwLock::default() }
+    }
+
+    /// The salt of the day of this second, and that of the day before. Where they are shared they
+    /// may not be there yet.
+    pub(super) fn at(&self, second: u64) -> (Option<Salt>, Option<Salt>) {
+        let day = second / DAY;
+        {
+            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+            let before = day.checked_sub(1).and_then(|day| held.get(&day).copied());
+            if held.contains_key(&day) || self.folder.is_some() {
+                return (held.get(&day).copied(), before);
+            }
+        }
+        self.make(day);
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        (held.get(&day).copied(), day.checked_sub(1).and_then(|day| held.get(&day).copied()))
+    }
+
+    /// Makes a salt in memory, where there is none yet.
+    fn make(&self, day: u64) {
+        let Some(salt) = random() else { return };
+        self.hold(day, salt);
+    }
+
+    fn hold(&self, day: u64, salt: Salt) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.entry(day).or_insert(salt);
+    }
+
+    /// Forgets what is two days old, and has what is needed soon. It reads and writes files.
+    pub(super) fn prepare(&self, second: u64) -> io::Result<()> {
+        let day = second / DAY;
+        let oldest = day.saturating_sub(1);
+        let missing: Vec<u64> = {
+            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            held.retain(|day, _| *day >= oldest);
+            let last = day + u64::from(second % DAY >= DAY - AHEAD);
+            (oldest..=last).filter(|day| !held.contains_key(day)).collect()
+        };
+        let Some(folder) = &self.folder else { return Ok(()) };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        make_folder(folder)?;
+        for wanted in missing {
+            let path = folder.join(name(wanted));
+            let salt = match read(&path)? {
+                Some(salt) => Some(salt),
+                None if wanted >= day => Some(create(folder, &path)?),
+                None => None,
+            };
+            if let Some(salt) = salt {
+                self.hold(wanted, salt);
+            }
+        }
+        remove_before(folder, &name(oldest))
+    }
+}
+
+const END: &str = ".salt";
+
+/// The file of a day: names sort as days do.
+fn name(day: u64) -> String {
+    let date = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(day * DAY));
+    format!("{:.10}{END}", date.to_string())
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+fn read(path: &Path) -> io::Result<Option<Salt>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let salt = uuid::Uuid::parse_str(text.trim());
+    salt.map(|salt| Some(salt.into_bytes())).map_err(|_| {
+        let problem = format!("{} is no salt: delete it", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, problem)
+    })
+}
+
+/// Makes the file, unless another replica was first: then the salt is its.
+fn create(folder: &Path, path: &Path) -> io::Result<Salt> {
+    let none = || io::Error::other("the system gives no random numbers");
+    let salt = random().ok_or_else(none)?;
+    // Complete before it has its name: nobody reads a part of it.
+    let draft = folder.join(format!(".{}.tmp", super::hex(random().ok_or_else(none)?)));
+    let written = open_new(&draft)
+        .and_then(|mut file| file.write_all(super::hex(salt).as_bytes()))
+        .and_then(|()| fs::hard_link(&draft, path));
+    let _ = fs::remove_file(&draft);
+    match written {
+        Ok(()) => Ok(salt),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            read(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn open_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn remove_before(folder: &Path, first: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.ends_with(END) && name < first) {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: u64 = 20_833 * DAY + DAY / 2;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            let name = format!("activity-salts-{}", super::super::hex(random().unwrap()));
+            Self(std::env::temp_dir().join(name))
+        }
+
+        fn files(&self) -> Vec<String> {
+            let files = fs::read_dir(&self.0).unwrap();
+            let mut names: Vec<_> =
+                files.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+
+        fn replica(&self) -> Salts {
+            Salts::new(Some(self.0.clone()))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn replicas_that_begin_at_once_share_the_salts_of_their_folder() {
+        let folder = Folder::new();
+        let salts: Vec<_> = std::thread::scope(|scope| {
+            let replicas: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let replica = folder.replica();
+                        replica.prepare(NOON).unwrap();
+                        replica.at(NOON).0.unwrap()
+                    })
+                })
+                .collect();
+            replicas.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        assert!(salts.iter().all(|salt| *salt == salts[0]));
+        assert_eq!(folder.files(), ["2027-01-15.salt"]);
+        // One that comes a day later knows the salt of the day before.
+        let late = folder.replica();
+        late.prepare(NOON + DAY).unwrap();
+        assert_eq!(late.at(NOON + DAY).1, Some(salts[0]));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&folder.0), 0o700);
+            assert_eq!(mode(&folder.0.join("2027-01-15.salt")), 0o600);
+        }
+    }
+
+    #[test]
+    fn a_salt_is_there_before_its_day_and_deleted_two_days_after_its_beginning() {
+        let folder = Folder::new();
+        let replica = folder.replica();
+        let midnight = NOON + DAY / 2;
+        replica.prepare(midnight - 1).unwrap();
+        let (today, _) = replica.at(midnight - 1);
+        let (tomorrow, before) = replica.at(midnight);
+        assert_eq!((today, tomorrow.is_some()), (before, true));
+        assert_ne!(today, tomorrow);
+        replica.prepare(midnight + DAY - AHEAD - 1).unwrap();
+        assert_eq!(folder.files(), ["2027-01-15.salt", "2027-01-16.salt"]);
+        replica.prepare(midnight + DAY).unwrap();
+        assert_eq!(folder.files(), ["2027-01-16.salt", "2027-01-17.salt"]);
+        assert_eq!(replica.at(midnight).1, None, "nor is it held in memory");
+    }
+
+    #[test]
+    fn salts_in_memory_are_made_when_they_are_asked_for_and_forgotten_alike() {
+        let salts = Salts::new(None);
+        let (first, before) = salts.at(NOON);
+        assert!(first.is_some() && before.is_none());
+        assert_eq!(salts.at(NOON + DAY / 2).1, first);
+        salts.prepare(NOON + 2 * DAY).unwrap();
+        assert_eq!(salts.at(NOON + DAY).1, None);
+    }
+
+    #[test]
+    fn what_is_no_salt_is_an_error_that_names_the_file() {
+        let folder = Folder::new();
+        make_folder(&folder.0).unwrap();
+        fs::write(folder.0.join("2027-01-15.salt"), "mud").unwrap();
+        let error = folder.replica().prepare(NOON).unwrap_err().to_string();
+        assert!(error.contains("2027-01-15.salt is no salt: delete it"), "{error}");
+    }
+}
