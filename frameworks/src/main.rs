@@ -4,9 +4,12 @@
 //! It is a crate of its own, so that nobody who builds the library builds nine frameworks.
 
 mod app;
+mod marks;
 mod matrix;
+mod overhead;
 mod setups;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -22,10 +25,29 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     Matrix(matrix::Args),
+    Overhead(overhead::Args),
     /// Serve by one set-up, drive it, and print what was seen
     #[command(hide = true)]
     Observe {
         setup: String,
+    },
+    /// Serve hello-world, watched by a peer
+    #[command(hide = true)]
+    Serve {
+        #[arg(value_enum)]
+        peer: overhead::Peer,
+        #[arg(long)]
+        collector: Option<String>,
+    },
+    /// Take spans and drop them
+    #[command(hide = true)]
+    Collect,
+    /// Ask a service for hello-world
+    #[command(hide = true)]
+    Load {
+        address: SocketAddr,
+        connections: usize,
+        seconds: f64,
     },
 }
 
@@ -33,6 +55,12 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Matrix(args) => matrix::run(&args),
         Task::Observe { setup } => matrix::observe(&setup),
+        Task::Overhead(args) => overhead::run(&args),
+        Task::Serve { peer, collector } => overhead::serve(peer, collector.as_deref()),
+        Task::Collect => overhead::collect(),
+        Task::Load { address, connections, seconds } => {
+            overhead::load(address, connections, seconds)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,6 +26,30 @@ pub(crate) fn matrix(args: &MatrixArgs) -> Result<()> {
     run(command)
 }
 
+/// Measures what capture costs an axum hello-world under load, beside its peers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OverheadArgs {
+    /// Write the figures to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table into docs/frameworks.md
+    #[arg(long)]
+    docs: bool,
+    /// Rounds, in each of which every peer has its turn of two seconds
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+}
+
+pub(crate) fn overhead(args: &OverheadArgs) -> Result<()> {
+    let mut command = program(&["--release"], "overhead")?;
+    with_json(&mut command, args.json.as_deref())?;
+    command.args(["--rounds", &args.rounds.to_string()]);
+    if args.docs {
+        command.arg("--docs");
+    }
+    run(command)
+}
+
 /// The program's task `task`, built by cargo with these options.
 fn program(options: &[&str], task: &str) -> Result<Command> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;

@@ -46,6 +46,8 @@ enum Task {
     SchemaBench(schema_bench::Args),
     /// Run one application under nine set-ups of frameworks, and check and document their rows
     Frameworks(frameworks::MatrixArgs),
+    /// Measure what capture costs an axum hello-world under load from another process
+    Overhead(frameworks::OverheadArgs),
     /// Write the table of environment variables into README.md
     Env(env::Args),
 }
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Task::Builds => builds::run(),
         Task::SchemaBench(args) => schema_bench::run(&args),
         Task::Frameworks(args) => frameworks::matrix(&args),
+        Task::Overhead(args) => frameworks::overhead(&args),
         Task::Env(args) => env::run(&args),
     };
     match done {

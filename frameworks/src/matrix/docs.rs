@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::judge::{Cell, Mark};
 use super::{Behaviour, Row};
 
-const BEGIN: &str = "<!-- matrix:begin -->";
-const END: &str = "<!-- matrix:end -->";
+pub(super) const BEGIN: &str = "<!-- matrix:begin -->";
+pub(super) const END: &str = "<!-- matrix:end -->";
 
 /// A set-up in one line, for who looks on.
 pub(super) fn line(row: &Row) -> String {
@@ -74,14 +74,6 @@ fn table<'a>(text: &mut String, rows: impl Iterator<Item = &'a Row>) -> Result<(
     Ok(())
 }
 
-/// `text` with the tables between the marks.
-pub(super) fn with_tables(text: &str, tables: &str) -> Result<String> {
-    let marks = || format!("docs/frameworks.md needs the lines {BEGIN} and {END}, in this order");
-    let begin = text.find(BEGIN).with_context(marks)? + BEGIN.len();
-    let end = begin + text[begin..].find(END).with_context(marks)?;
-    Ok(format!("{}\n\n{}\n\n{}", &text[..begin], tables.trim(), &text[end..]))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -100,14 +92,5 @@ mod tests {
         assert_eq!(cell(&it), "no route, duration");
         it.columns.insert(Column::Status, Mark::Wrong);
         assert_eq!(cell(&it), "**wrong: status**");
-    }
-
-    #[test]
-    fn what_stands_around_the_tables_stays() {
-        let text = format!("# Title\n\n{BEGIN}\nold\n{END}\n\nmore\n");
-        let once = with_tables(&text, "| a |\n").unwrap();
-        assert_eq!(once, format!("# Title\n\n{BEGIN}\n\n| a |\n\n{END}\n\nmore\n"));
-        assert_eq!(with_tables(&once, "| a |").unwrap(), once);
-        assert!(with_tables(BEGIN, "").unwrap_err().to_string().contains(END));
     }
 }

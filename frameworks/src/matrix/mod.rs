@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 
+use crate::marks::between;
 use crate::setups::{ALL, Setup};
 use judge::{Cell, Mark};
 use observe::Observed;
@@ -207,7 +208,7 @@ fn observed(setup: &Setup) -> Result<Vec<Observed>> {
 /// Writes the tables into the document, or compares them with what is there.
 fn write(path: &Path, tables: &str, check: bool) -> Result<()> {
     let before = std::fs::read_to_string(path).context("docs/frameworks.md cannot be read")?;
-    let after = docs::with_tables(&before, tables)?;
+    let after = between(&before, docs::BEGIN, docs::END, tables)?;
     if before == after {
         println!("docs/frameworks.md holds what was seen");
     } else if check {
