@@ -2,7 +2,8 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --release --package tracing-activity --example shop --package xtask
+RUN cargo build --locked --release \
+    --package tracing-activity --example shop --package xtask --bin xtask
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10002 shop

@@ -187,9 +187,7 @@ impl Collector {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log.try_clone()?);
-        // Ctrl-C is for the task alone, which then stops the Collector in good order.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        // It stays in the group of this process: Ctrl-C ends it, too, and leaves no orphan.
         Ok(command)
     }
 

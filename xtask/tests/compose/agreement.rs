@@ -233,6 +233,30 @@ fn the_library_accepts_what_the_demo_is_told() {
 }
 
 #[test]
+fn the_image_of_the_demo_holds_what_is_built_and_what_is_run() {
+    let dockerfile = text("docker/demo.Dockerfile").replace("\\\n", "");
+    let command = dockerfile.lines().find(|line| line.contains("cargo build")).unwrap();
+    let copied = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY --from=build "));
+    let mut programs = BTreeSet::new();
+    for line in copied {
+        let (built, installed) = line.split_once(' ').unwrap();
+        let built = built.strip_prefix("/src/target/release/").unwrap();
+        // Cargo builds no more than it is asked for by name.
+        let asked = match built.strip_prefix("examples/") {
+            Some(example) => format!("--example {example}"),
+            None => format!("--bin {built}"),
+        };
+        assert!(command.contains(&asked), "{asked} is not in: {command}");
+        programs.insert(installed.strip_prefix("/usr/local/bin/").unwrap().to_owned());
+    }
+    let compose = compose_by_default();
+    let customers = &compose["services"]["customers"]["command"][0];
+    assert!(programs.contains(customers.as_str().unwrap()), "{customers}");
+    let shop = dockerfile.lines().find_map(|line| line.strip_prefix("CMD [\"")).unwrap();
+    assert!(programs.contains(shop.split_once('"').unwrap().0), "{shop}");
+}
+
+#[test]
 fn the_customers_and_the_checks_find_the_shop_and_grafana() {
     let compose = compose_by_default();
     let shop = ports(&compose, "demo")[0].1.clone();
