@@ -13,10 +13,10 @@ use tracing::{Instrument as _, info_span, instrument};
 pub(crate) const PARTS: u32 = 8;
 
 /// Time before each part.
-pub(crate) const PAUSE: Duration = Duration::from_millis(25);
+pub(crate) const PAUSE: Duration = Duration::from_millis(60);
 
 /// How long the spawned task runs, most of it behind the answer.
-pub(crate) const AFTERWARDS: Duration = Duration::from_millis(300);
+pub(crate) const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// How long the client would have to wait that leaves.
 const LONG: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ use crate::setups::tonic::NAME;
 use crate::setups::{Protocol, Setup};
 
 /// By how much a row may be longer than what its client saw: threads of a busy machine wait.
-const SLACK: Duration = Duration::from_millis(100);
+const SLACK: Duration = Duration::from_millis(400);
 
 /// How a cell or a column of it turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
