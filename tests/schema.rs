@@ -461,17 +461,51 @@ fn a_clusters_tables_fit_each_other() {
 #[test]
 fn rows_older_than_three_days_are_compressed_once_more_in_every_column() {
     let db = Db::new();
-    let aged = |days: i64| {
+    // Parts tell the bytes of their columns when each column is a file.
+    db.query("ALTER TABLE {db}.activities MODIFY SETTING min_bytes_for_wide_part = 0");
+    // The same rows, but for their age.
+    let rows = |days: i64| {
+        let mut random = fastrand::Rng::with_seed(7);
         let when = Timestamp::from_micros(now().as_micros() - days * 86_400_000_000);
-        let activity_id = ActivityId::new(when, fastrand::u64(..));
-        Activity { when, activity_id, ..on_path(1) }
+        (0..4000).map(move |_| told_in_words(when, &mut random)).collect::<Vec<_>>()
     };
-    write(&db, (0..2000).map(|n| aged(if n % 2 == 0 { 0 } else { 5 })).collect());
+    write(&db, rows(0).into_iter().chain(rows(5)).collect());
     db.query("OPTIMIZE TABLE {db}.activities FINAL");
     let codecs = "SELECT default_compression_codec FROM system.parts WHERE active AND database = '{db}' AND table = 'activities' ORDER BY min_time";
     assert_eq!(db.query(codecs), "ZSTD(6)\nZSTD(1)");
+    // What a part says of itself is a label; its bytes are what disks hold.
+    let bytes = |column: &str| -> (f64, f64) {
+        let sql = format!(
+            "SELECT argMin(bytes, begin), argMax(bytes, begin) FROM ( \
+             SELECT min_time AS begin, column_data_compressed_bytes AS bytes FROM system.parts_columns \
+             WHERE active AND database = '{{db}}' AND table = 'activities' AND column = '{column}')"
+        );
+        let answer = db.query(&sql);
+        let (old, young) = answer.split_once('\t').unwrap();
+        (old.parse().unwrap(), young.parse().unwrap())
+    };
+    for column in ["url", "data", "span_duration", "attr_value", "int_value"] {
+        let (old, young) = bytes(column);
+        assert!(old < 0.97 * young, "{column}: {old} bytes when old, {young} when young");
+    }
     // A codec of a column's own would be kept.
     let own = "SELECT count() FROM system.columns WHERE database = '{db}' AND table = 'activities' \
                AND compression_codec != '' AND position(compression_codec, 'Default') = 0";
     assert_eq!(db.query(own), "0");
+}
+
+/// A row of texts and numbers that a better compression makes something of.
+fn told_in_words(when: Timestamp, random: &mut fastrand::Rng) -> Activity {
+    const WORDS: [&str; 8] =
+        ["order", "customer", "basket", "invoice", "gift", "parcel", "refund", "voucher"];
+    let mut words = |count: usize| -> String {
+        (0..count).map(|_| WORDS[random.usize(..WORDS.len())]).collect::<Vec<_>>().join("/")
+    };
+    let (url, data) = (words(6), format!("{{\"path\":\"{}\"}}", words(9)));
+    let mut query = span("query", 0);
+    query.attributes = vec![("table".into(), Value::Str(words(5)))];
+    query.duration = 1 << random.u32(4..16);
+    query.attributes.push(("rows".into(), Value::I64(1 << random.u32(..12))));
+    let activity_id = ActivityId::new(when, random.u64(..));
+    kept(vec![span("request", 0), query], Activity { when, activity_id, url, data, ..on_path(1) })
 }

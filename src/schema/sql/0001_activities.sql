@@ -70,29 +70,26 @@ CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
     event_fields     Array(String) COMMENT 'JSON object; empty: none',
 
     trace_id         String ALIAS if(empty(remote_trace_id), replaceAll(toString(activity_id), '-', ''), lower(hex(remote_trace_id))),
+    -- What every question has to plan, asked for or not, and each of the views, at every insert: few
+    -- functions, fewer lambdas.
     span_id          Array(String) ALIAS arrayMap(
-        i -> leftPad(lower(hex(bitXor(reinterpretAsUInt64(reverse(substring(UUIDToNum(activity_id), 9))), i))), 16, '0'),
+        i -> printf('%016x', bitXor(toUInt64(bitShiftRight(reinterpretAsUInt128(activity_id), 64)), i)),
         range(greatest(length(span_name), 1))) COMMENT 'Of the request and of its spans, derived from activity_id',
     duration_ms      Float64 ALIAS duration / 1000,
     utm_source       String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_source')),
     utm_medium       String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_medium')),
     utm_campaign     String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_campaign')),
     data_json        JSON ALIAS CAST(if(isValidJSON(data) AND startsWith(data, '{'), data, '{}'), 'JSON'),
-    trace            String ALIAS concat('[', arrayStringConcat(arrayMap(
-        (i, name, parent, start, took, error) -> concat(
-            '{"name":', toJSONString(name),
-            ',"parent":', if(i = 0, 'null', toString(parent)),
-            ',"start_us":', toString(start),
-            ',"duration_us":', toString(took),
-            ',"error":', if(error = '', 'null', toJSONString(error)),
-            ',"attributes":{', arrayStringConcat(arrayFilter(
-                (pair, span) -> span = i,
+    trace            String ALIAS toJSONString(arrayMap(
+        (i, name, parent, start, took, error) -> CAST(
+            (name, if(i = 0, NULL, parent), start, took, nullIf(error, ''), arrayFilter(
+                (attribute, span) -> span = i,
                 arrayConcat(
-                    arrayMap((key, value) -> concat(toJSONString(key), ':', toString(value)), int_key, int_value),
-                    arrayMap((key, value) -> concat(toJSONString(key), ':', toJSONString(value)), attr_key, attr_value)),
-                arrayConcat(int_span, attr_span)), ','),
-            '}}'),
-        range(length(span_name)), span_name, span_parent, span_start, span_duration, span_error), ','), ']')
+                    CAST(arrayZip(int_key, int_value), 'Array(Tuple(String, Variant(Int64, String)))'),
+                    CAST(arrayZip(attr_key, attr_value), 'Array(Tuple(String, Variant(Int64, String)))')),
+                arrayConcat(int_span, attr_span))),
+            'Tuple(name String, parent Nullable(UInt16), start_us UInt32, duration_us UInt32, error Nullable(String), attributes Map(String, Variant(Int64, String)))'),
+        range(length(span_name)), span_name, span_parent, span_start, span_duration, span_error))
         COMMENT 'The spans as JSON, for people',
 
     INDEX id_time       UUIDv7ToDateTime(activity_id, 'UTC') TYPE minmax              GRANULARITY 1,
@@ -117,7 +114,8 @@ ORDER BY (toStartOfFiveMinutes(when), okind, ekind, trace_hash, when)
 TTL {activities_ttl}
 -- From the first insert on: without a window a plain MergeTree ignores deduplication tokens. The
 -- codec stands here and not at the columns, because what stands there is not compressed again.
-SETTINGS {window}, default_compression_codec = 'ZSTD(1)'
+-- Rows are wide, so few of them are much: they are merged column by column from the first on.
+SETTINGS {window}, default_compression_codec = 'ZSTD(1)', vertical_merge_algorithm_min_rows_to_activate = 1
 COMMENT 'One row a request';
 
 -- The requests of a visit share a shard, and so do funnels.
