@@ -34,6 +34,14 @@ fn both_sides_answer_every_question_alike_and_each_figure_is_in_the_file() {
         assert!(figures[key].as_f64().is_some_and(|it| it > 0.0), "{key} in {figures}");
         assert!(key == "new_shapes_ms" || told.contains(key), "{key} in {told}");
     }
+    for key in keys.iter().filter(|it| **it != "new_shapes_ms") {
+        let sides = &figures["sides"][key];
+        let side = |name: &str| sides[name].as_f64().unwrap();
+        let ratio = side("otel_traces") / side("activities");
+        let told = figures[key].as_f64().unwrap();
+        // Of rounded figures.
+        assert!((ratio / told - 1.0).abs() < 0.1, "{key}: {ratio} and {told}");
+    }
     assert_eq!(figures["requests"], 12_000);
     std::fs::remove_file(json).unwrap();
 }

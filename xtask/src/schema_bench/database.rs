@@ -12,11 +12,24 @@ use tracing_activity::sink::{Batch, ClickHouseSink, Sink as _};
 
 use super::peer;
 
-/// Databases of a run: of `activities`, of `otel_traces`, and of the batch that is on its way from
-/// the one to the other.
+/// Databases of a run: of `activities`, of `otel_traces`, of the same in the Collector's batches,
+/// and of the batch that is on its way from the one to the others.
 pub(crate) const ACTIVITIES: &str = "schema_bench_activities";
 pub(crate) const OTEL: &str = "schema_bench_otel";
+pub(crate) const COLLECTOR: &str = "schema_bench_collector";
 const FEED: &str = "schema_bench_feed";
+const ALL: [&str; 4] = [ACTIVITIES, OTEL, COLLECTOR, FEED];
+
+/// Spans that the Collector's batch processor sends at a time by default.
+pub(crate) const COLLECTOR_BATCH: u32 = 8192;
+
+/// Parts stay as they were inserted until both sides are merged at once: the same work for both,
+/// whatever the background would have got done meanwhile.
+const NO_MERGES: &str = "MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, \
+    parts_to_delay_insert = 100000, parts_to_throw_insert = 100000";
+
+const CPU: &str =
+    "sum(ProfileEvents['UserTimeMicroseconds'] + ProfileEvents['SystemTimeMicroseconds'])";
 
 const LONG: Duration = Duration::from_mins(10);
 
@@ -35,6 +48,8 @@ pub(crate) struct Databases {
     sink: ClickHouseSink,
     feed: ClickHouseSink,
     runtime: tokio::runtime::Runtime,
+    /// When the run began, by the server's clock in microseconds: its logs may know of others.
+    began: String,
 }
 
 /// An answer and how long the server took.
@@ -59,36 +74,64 @@ impl Databases {
             .with_user(&server.user)
             .with_password(&server.password)
             .with_compression(Compression::Lz4);
-        for database in [ACTIVITIES, OTEL, FEED] {
+        for database in ALL {
             server.query(&format!("DROP DATABASE IF EXISTS {database} SYNC"))?;
         }
+        let began = server.query("SELECT toUnixTimestamp64Micro(now64(6))")?.trim().to_owned();
         let mut sink = ClickHouseSink::new(&config(&server, ACTIVITIES)?, LONG);
         let mut feed = ClickHouseSink::new(&config(&server, FEED)?, LONG);
         runtime.block_on(async {
             sink.prepare().await?;
             feed.prepare().await
         })?;
-        for statement in peer::TABLES {
-            server.query(&statement.replace("{db}", OTEL))?;
+        for database in [OTEL, COLLECTOR] {
+            for statement in peer::TABLES {
+                server.query(&statement.replace("{db}", database))?;
+            }
+        }
+        for table in [
+            format!("{ACTIVITIES}.activities"),
+            format!("{OTEL}.otel_traces"),
+            format!("{COLLECTOR}.otel_traces"),
+        ] {
+            server.query(&format!("ALTER TABLE {table} {NO_MERGES}"))?;
         }
         // What the feed does is nobody's cost: no views, no merges.
         for view in ["activity_minutes_mv", "trace_shapes_mv"] {
             server.query(&format!("DROP TABLE {FEED}.{view} SYNC"))?;
         }
-        Ok(Self { server, client, sink, feed, runtime })
+        Ok(Self { server, client, sink, feed, runtime, began })
     }
 
-    /// Stores `rows` on both sides, in one insert each.
-    pub(crate) fn store(&mut self, rows: Vec<Activity>) -> Result<()> {
+    /// Stores `rows` on both sides, in one insert each; of a `sample` the peer's once more, in
+    /// inserts as the Collector makes them. Answers with the spans of that.
+    pub(crate) fn store(&mut self, rows: Vec<Activity>, sample: bool) -> Result<u32> {
         let batch = Batch::new(rows, 0);
         self.runtime.block_on(self.sink.write(&batch))?;
         self.server.query(&format!("TRUNCATE TABLE {FEED}.activities"))?;
         self.runtime.block_on(self.feed.write(&batch))?;
-        let select = peer::SPANS.replace("{feed}", FEED);
+        self.insert_spans(OTEL, "")?;
+        if !sample {
+            return Ok(0);
+        }
+        let spans = self.number(&format!("SELECT count() FROM {FEED}.activity_spans"))? as u32;
+        // Whole batches only: a rest would be an insert for few spans.
+        let batches = spans / COLLECTOR_BATCH;
+        for at in 0..batches {
+            let offset = at * COLLECTOR_BATCH;
+            self.insert_spans(COLLECTOR, &format!("LIMIT {COLLECTOR_BATCH} OFFSET {offset}"))?;
+        }
+        Ok(batches * COLLECTOR_BATCH)
+    }
+
+    /// Inserts the spans of the feed that `limit` allows into the peer's table in `database`.
+    fn insert_spans(&self, database: &str, limit: &str) -> Result<()> {
+        let select = peer::SPANS.replace("{feed}", FEED).replace("{limit}", limit);
         self.runtime.block_on(async {
             // The server's own writer makes the bytes: the peer's insert is as good as can be.
             let spans = self.client.query(&select).fetch_bytes("Native")?.collect().await?;
-            let mut insert = self.client.insert_formatted_with(peer::INSERT.replace("{db}", OTEL));
+            let sql = peer::INSERT.replace("{db}", database);
+            let mut insert = self.client.insert_formatted_with(sql);
             for (name, value) in peer::INSERT_SETTINGS {
                 insert = insert.with_setting(name, value);
             }
@@ -134,23 +177,32 @@ impl Databases {
 
     /// What `database` has cost until now, its views included.
     pub(crate) fn cost(&self, database: &str) -> Result<Cost> {
-        const TIME: &str =
-            "sum(ProfileEvents['UserTimeMicroseconds'] + ProfileEvents['SystemTimeMicroseconds'])";
-        self.server.query("SYSTEM FLUSH LOGS")?;
         let parts = format!(
             "FROM system.parts WHERE active AND database = '{database}' AND table != 'schema_version'"
         );
         Ok(Cost {
             bytes: self.number(&format!("SELECT sum(bytes_on_disk) {parts}"))?,
             parts: self.number(&format!("SELECT count() {parts}"))?,
-            insert_us: self.number(&format!(
-                "SELECT {TIME} FROM system.query_log WHERE type = 'QueryFinish' AND query_kind = 'Insert' \
-                 AND arrayExists(table -> table IN ('{database}.activities', '{database}.otel_traces'), tables)"
-            ))?,
+            insert_us: self.insert_us(database)?,
             merge_us: self.number(&format!(
-                "SELECT {TIME} FROM system.part_log WHERE event_type = 'MergeParts' AND database = '{database}'"
+                "SELECT {CPU} FROM system.part_log WHERE event_type = 'MergeParts' AND database = '{database}' AND {}",
+                self.since_the_beginning()
             ))?,
         })
+    }
+
+    /// Processor time of the inserts into the database's table, its views included.
+    pub(crate) fn insert_us(&self, database: &str) -> Result<f64> {
+        self.server.query("SYSTEM FLUSH LOGS")?;
+        self.number(&format!(
+            "SELECT {CPU} FROM system.query_log WHERE type = 'QueryFinish' AND query_kind = 'Insert' \
+             AND hasAny(tables, ['{database}.activities', '{database}.otel_traces']) AND {}",
+            self.since_the_beginning()
+        ))
+    }
+
+    fn since_the_beginning(&self) -> String {
+        format!("event_time_microseconds >= fromUnixTimestamp64Micro({})", self.began)
     }
 
     /// Bytes on disk of one table of [`ACTIVITIES`].
@@ -201,7 +253,7 @@ impl Databases {
 
     /// Removes everything.
     pub(crate) fn finish(self) -> Result<()> {
-        for database in [ACTIVITIES, OTEL, FEED] {
+        for database in ALL {
             self.server.query(&format!("DROP DATABASE IF EXISTS {database} SYNC"))?;
         }
         match self.server.engine {

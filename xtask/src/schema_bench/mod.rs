@@ -7,11 +7,15 @@
 //! ```
 //!
 //! Our side is loaded by the sink that services use. The peer gets the same spans in the format
-//! `Native`, written by the server itself, one block for each of our batches: neither side is
-//! slowed by a client, and both hold the same. Every trace is kept. In the end all rows are as old
-//! as most rows of a table are: three days, when ours are compressed once more. Inserts and merges are measured
-//! in processor time, views included; queries by the server's clock, the best of interleaved
-//! rounds, and both sides must answer the same.
+//! `Native` over the same client, one insert for each of ours: neither side is slowed by a client,
+//! both hold the same, and what an insert costs by itself is shared by as many requests. A sample is
+//! inserted once more in batches as the Collector makes them, to tell what that costs.
+//!
+//! Every trace is kept. Nothing is merged while the tables are loaded; then each side is merged
+//! once, to one part for each partition. In the end all rows are as old as most rows of a table are:
+//! three days, when ours are compressed once more. Inserts and merges are measured in processor time,
+//! views included; queries by the server's clock, the best of interleaved rounds, and both sides must
+//! answer the same.
 
 mod database;
 mod paths;
@@ -26,9 +30,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use database::{ACTIVITIES, Cost, Databases, OTEL};
+use database::{ACTIVITIES, COLLECTOR, Cost, Databases, OTEL};
 use queries::{NEW_SHAPES, QUESTIONS, VALUES};
 use traffic::Traffic;
+
+/// Batches that the peer is given in the Collector's size, too.
+const SAMPLED: u32 = 20;
 
 /// Measures the tables beside those of the OpenTelemetry Collector's exporter.
 #[derive(Debug, clap::Args)]
@@ -98,8 +105,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.json {
         let mut figures: Map<String, Value> =
             lines.iter().map(|it| (it.key.to_owned(), json!(rounded(it.ratio())))).collect();
+        let sides = lines.iter().map(|it| {
+            let (ours, theirs) = (rounded(it.ours), rounded(it.theirs));
+            (
+                it.key.to_owned(),
+                json!({ "activities": ours, "otel_traces": theirs, "what": it.says }),
+            )
+        });
+        figures.insert("sides".to_owned(), Value::Object(sides.collect()));
         figures.insert("new_shapes_ms".to_owned(), json!(rounded(new_shapes)));
         figures.insert("requests".to_owned(), json!(args.requests));
+        figures.insert("batch".to_owned(), json!(args.batch));
         std::fs::write(path, format!("{}\n", Value::Object(figures)))
             .with_context(|| format!("{} cannot be written", path.display()))?;
     }
@@ -111,7 +127,7 @@ fn rounded(figure: f64) -> f64 {
 }
 
 fn measure(args: &Args, databases: &mut Databases) -> Result<(Vec<Line>, f64)> {
-    load(args, databases)?;
+    let sampled = load(args, databases)?;
     let requests = f64::from(args.requests);
     let stored = databases.number(&format!("SELECT count() FROM {ACTIVITIES}.activities"))?;
     ensure!(stored as u32 == args.requests, "{stored} of {requests} requests were stored");
@@ -142,15 +158,26 @@ fn measure(args: &Args, databases: &mut Databases) -> Result<(Vec<Line>, f64)> {
             "merges, us of processor a request",
             ours.merge_us,
             theirs.merge_us,
-            None,
+            Some(8.0),
         ),
     ];
+    if sampled > 0 {
+        let us_a_span = databases.insert_us(COLLECTOR)? / f64::from(sampled);
+        lines.push(cost(
+            "insert_8192",
+            "the same, the peer's in batches of 8,192 spans",
+            ours.insert_us,
+            us_a_span * spans,
+            None,
+        ));
+    }
     lines.extend(ask(args, databases)?);
     let new_shapes = new_shapes(args, databases)?;
     Ok((lines, new_shapes))
 }
 
-fn load(args: &Args, databases: &mut Databases) -> Result<()> {
+/// Loads and merges; answers with how many spans the peer was given in the Collector's batches.
+fn load(args: &Args, databases: &mut Databases) -> Result<u32> {
     let mut traffic = Traffic::new(args.requests, SystemTime::now().into(), 1)?;
     let progress =
         ProgressBar::with_draw_target(Some(u64::from(args.requests)), ProgressDrawTarget::stderr());
@@ -160,10 +187,12 @@ fn load(args: &Args, databases: &mut Databases) -> Result<()> {
         progress.set_style(style.progress_chars("#> "));
     }
     progress.set_message("loading");
-    let mut left = args.requests;
+    let (mut left, mut stored, mut sampled) = (args.requests, 0, 0);
     while left > 0 {
         let count = left.min(args.batch);
-        databases.store((0..count).map(|_| traffic.request()).collect())?;
+        let rows = (0..count).map(|_| traffic.request()).collect();
+        sampled += databases.store(rows, stored < SAMPLED)?;
+        stored += 1;
         left -= count;
         progress.inc(u64::from(count));
     }
@@ -172,7 +201,7 @@ fn load(args: &Args, databases: &mut Databases) -> Result<()> {
     progress.set_message("ageing");
     databases.age()?;
     progress.finish();
-    Ok(())
+    Ok(sampled)
 }
 
 fn print_state(

@@ -63,12 +63,13 @@ pub(crate) const TABLES: [&str; 4] = [
 pub(crate) const SPANS: &str = "SELECT * REPLACE(
     CAST(mapFilter((key, value) -> key NOT IN ('activity.id', 'activity.trace_hash'), SpanAttributes),
         'Map(LowCardinality(String), String)') AS SpanAttributes)
-    FROM {feed}.activity_spans SETTINGS max_block_size = 1000000";
+    FROM {feed}.activity_spans {limit} SETTINGS max_block_size = 1000000";
 
 /// An insert of such spans.
 pub(crate) const INSERT: &str = "INSERT INTO {db}.otel_traces FORMAT Native";
 
-/// Settings of the insert: the whole batch is one block, as it is on our side.
+/// Settings of the insert: the whole batch is one block, as it is on our side. The exporter asks for
+/// asynchronous inserts by default, which gather small ones; these are large.
 pub(crate) const INSERT_SETTINGS: [(&str, &str); 6] = [
     ("async_insert", "0"),
     ("max_insert_block_size", "2000000"),

@@ -93,9 +93,9 @@ pub(crate) const QUESTIONS: [Question; 11] = [
         says: "a trace by its id, all of its spans",
         activities: "SELECT id, if(nth = 1, '', span_id[parent + 1]) AS parent_id, toString(name) AS span,
                 toUnixTimestamp64Micro(when) + start AS began, took, toString(failure) AS error,
-                arraySort(arrayFilter((pair, span) -> span = nth - 1,
+                if(nth = 1, [], arraySort(arrayFilter((pair, span) -> span = nth - 1,
                     arrayConcat(arrayMap((key, value) -> concat(key, '=', value), attr_key, attr_value), arrayMap((key, value) -> concat(key, '=', toString(value)), int_key, int_value)),
-                    arrayConcat(attr_span, int_span))) AS attributes
+                    arrayConcat(attr_span, int_span)))) AS attributes
             FROM {a}.activities ARRAY JOIN arrayEnumerate(span_name) AS nth, span_id AS id, span_name AS name, span_parent AS parent,
                 span_start AS start, span_duration AS took, span_error AS failure
             WHERE trace_id = {trace} ORDER BY began, id",

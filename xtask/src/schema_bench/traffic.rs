@@ -9,8 +9,8 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use fastrand::Rng;
 use tracing_activity::model::{
-    Activity, ActivityId, KeepReason, Level, Outcome, SpanRecord, Timestamp, Trace, TraceHash,
-    Value,
+    Activity, ActivityId, EventRecord, KeepReason, Level, Outcome, SpanRecord, Timestamp, Trace,
+    TraceHash, Value,
 };
 
 use super::paths::{ENDPOINTS, Endpoint, NEW, Step, paths};
@@ -161,6 +161,7 @@ impl Traffic {
         };
         let steps = &self.paths[at][variant];
         let spans = spans(steps, duration, failure, visitor, &mut self.rng);
+        let events = events(&spans, failure, &mut self.rng);
         let text = str::to_owned;
         Activity {
             when,
@@ -196,7 +197,7 @@ impl Traffic {
             trace_hash: Some(hash(at, variant, failure)),
             kept_because: Some(KeepReason::Probabilistic),
             sample_weight: 1.0,
-            trace: Some(Trace { spans, events: vec![] }),
+            trace: Some(Trace { spans, events }),
             ..Activity::default()
         }
     }
@@ -244,7 +245,11 @@ fn spans(
                 start,
                 duration,
                 error: "".into(),
-                attributes: if at == 0 { vec![] } else { attributes(step.name, visitor, rng) },
+                attributes: if at == 0 {
+                    of_request(rng)
+                } else {
+                    attributes(step.name, visitor, rng)
+                },
             });
         }
     }
@@ -252,6 +257,47 @@ fn spans(
         last.error = failure.into();
     }
     spans
+}
+
+/// What is said while spans run: of each failure, and of a cache that had nothing.
+fn events(spans: &[SpanRecord], failure: &'static str, rng: &mut Rng) -> Vec<EventRecord> {
+    let mut events = vec![];
+    for (at, span) in (0..).zip(spans) {
+        let failed = !failure.is_empty() && span.error == failure;
+        let missed = span.attributes.contains(&("cache.hit".into(), Value::Bool(false)));
+        if !failed && !missed {
+            continue;
+        }
+        let (level, message, attributes) = if failed {
+            let message = format!("{} did not answer", span.name);
+            let attempts = Value::I64(rng.i64(1..4));
+            let kind = Value::Str(failure.to_owned());
+            (
+                Level::Error,
+                message,
+                vec![("error.type".into(), kind), ("attempts".into(), attempts)],
+            )
+        } else {
+            let age = Value::I64(rng.i64(..3600));
+            (Level::Info, "not in the cache".to_owned(), vec![("age_s".into(), age)])
+        };
+        let time = span.start.saturating_add(rng.u32(..=span.duration));
+        let target = span.target.clone();
+        events.push(EventRecord { span: at, time, level, target, message, attributes });
+    }
+    events
+}
+
+/// What a request's own span tells beside the columns.
+fn of_request(rng: &mut Rng) -> Attributes {
+    let text = |text: &str| Value::Str(text.to_owned());
+    vec![
+        ("otel.kind".into(), text("server")),
+        ("url.scheme".into(), text("https")),
+        ("server.address".into(), text("shop.example")),
+        ("network.protocol.version".into(), text(if rng.u8(..5) > 0 { "2" } else { "1.1" })),
+        ("http.response.body.size".into(), Value::I64(rng.i64(200..60_000))),
+    ]
 }
 
 fn target(name: &str) -> &'static str {
