@@ -19,6 +19,7 @@ use super::limits::{self, Cut};
 use super::names::{Names, event_kind, is_annotated};
 use super::patch::ActivityPatch;
 use super::trace::{attribute, trace};
+use crate::config::StoredAddress;
 use crate::model::{Activity, Outcome};
 use crate::pipeline::Seed;
 use crate::redact::{Redactor, path_of};
@@ -115,6 +116,7 @@ impl<'a> Columns<'a> {
             return;
         }
         let text = || text(buffer, record);
+        let stored = buffer.shared.http.address;
         let borrowed =
             || buffer.fields.text_of(record).map_or_else(|| Cow::Owned(text()), Cow::Borrowed);
         let alias = |column: &mut String| {
@@ -128,11 +130,11 @@ impl<'a> Columns<'a> {
             "http.request.header.referer" | "http.referer" | "referer" => {
                 alias(&mut activity.referer);
             }
-            "client.address" => activity.ip = ip(&borrowed()),
+            "client.address" => activity.ip = ip(&borrowed(), stored),
             "http.client_ip" | "remote_addr" | "remote.addr" | "network.peer.address"
                 if activity.ip.is_none() =>
             {
-                activity.ip = ip(&borrowed());
+                activity.ip = ip(&borrowed(), stored);
             }
             "user.id" => activity.user_id = text(),
             "enduser.id" => alias(&mut activity.user_id),
@@ -165,14 +167,20 @@ pub(super) fn text(buffer: &Buffer, record: &FieldRecord) -> String {
     }
 }
 
-/// The network of an address, with or without a port: IPv4 to /24, IPv6 to /48.
-pub(super) fn ip(text: &str) -> Option<Ipv6Addr> {
+/// What is stored of an address, with or without a port: as a rule its network, of IPv4 /24, of IPv6
+/// /48.
+pub(super) fn ip(text: &str, stored: StoredAddress) -> Option<Ipv6Addr> {
     let text = text.trim();
+    if stored == StoredAddress::None {
+        return None;
+    }
     let address = text
         .parse::<IpAddr>()
         .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))
         .ok()?;
     Some(match address.to_canonical() {
+        IpAddr::V4(v4) if stored == StoredAddress::Full => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) if stored == StoredAddress::Full => v6,
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();
             Ipv4Addr::new(a, b, c, 0).to_ipv6_mapped()

@@ -87,9 +87,9 @@ fn value(buffer: &Buffer, record: &FieldRecord, name: &str) -> Value {
     }
     match buffer.fields.text_of(record) {
         _ if is_ip(name) => {
-            // As in the column: the network, not the host.
-            let network = ip(&text(buffer, record)).map(|it| it.to_canonical().to_string());
-            Value::Str(network.unwrap_or_default())
+            // As in the column: as a rule the network, not the host.
+            let stored = ip(&text(buffer, record), buffer.shared.http.address);
+            Value::Str(stored.map(|it| it.to_canonical().to_string()).unwrap_or_default())
         }
         Some(text) if name == "url.query" => {
             Value::Str(redactor.query(text.trim_start_matches('?')).to_string())

@@ -55,6 +55,7 @@ variables! {
     ACTIVITY_FILTER: "directives such as `info,my_crate=debug`", "`info`", "Which child spans and events are recorded. A request's root is recognised whatever its level.";
     ACTIVITY_TRUSTED_PROXIES: "`private`, addresses and networks such as `10.0.0.0/8`, comma-separated", "none", "Peers that are believed who the client is.";
     ACTIVITY_CLIENT_ADDRESS_HEADER: "`x-forwarded-for`, `forwarded`", "`x-forwarded-for`", "The header by which trusted proxies tell the client's address. The other is not read.";
+    ACTIVITY_CLIENT_ADDRESS: "`truncated`, `full`, `none`", "`truncated`", "How much of the client's address is stored: its network (/24, /48), all of it, nothing.";
     ACTIVITY_TRACEPARENT: "`never`, `trusted`, `always`", "`trusted`", "Whose `traceparent` names the trace: nobody's, that of trusted proxies, everybody's.";
     ACTIVITY_QUERY_KEEP: "names such as `page,sort`", "none", "Query parameters whose values are kept in addresses; all others become `?`.";
     ACTIVITY_REDACT: "`off`, or some of `secrets`, `cards`, `emails`, comma-separated", "`secrets,cards`", "What is taken out of every text of a row: credentials, numbers of payment cards, mail addresses.";
@@ -362,6 +363,9 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             client_address: self
                 .parsed("ACTIVITY_CLIENT_ADDRESS_HEADER", FromStr::from_str)?
                 .unwrap_or(default.client_address),
+            address: self
+                .parsed("ACTIVITY_CLIENT_ADDRESS", FromStr::from_str)?
+                .unwrap_or(default.address),
             traceparent: self
                 .parsed("ACTIVITY_TRACEPARENT", FromStr::from_str)?
                 .unwrap_or(default.traceparent),

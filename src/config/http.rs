@@ -16,6 +16,8 @@ pub struct HttpConfig {
     /// The header by which they tell it. Default: `X-Forwarded-For`.
     /// `ACTIVITY_CLIENT_ADDRESS_HEADER`.
     pub client_address: ClientAddressHeader,
+    /// How much of the client's address is stored. Default: its network. `ACTIVITY_CLIENT_ADDRESS`.
+    pub address: StoredAddress,
     /// Whose `traceparent` is believed. Default: that of trusted proxies.
     /// `ACTIVITY_TRACEPARENT`.
     pub traceparent: TraceparentTrust,
@@ -47,6 +49,32 @@ impl FromStr for ClientAddressHeader {
             "x-forwarded-for" => Ok(Self::XForwardedFor),
             "forwarded" => Ok(Self::Forwarded),
             _ => Err("x-forwarded-for or forwarded"),
+        }
+    }
+}
+
+/// How much of a client's address comes into the row: column `ip`, and attributes of spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum StoredAddress {
+    /// Its network: the first 24 bits of IPv4, the first 48 of IPv6.
+    #[default]
+    Truncated,
+    /// All of it, which tells of a person.
+    Full,
+    /// Nothing.
+    None,
+}
+
+impl FromStr for StoredAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim() {
+            "truncated" => Ok(Self::Truncated),
+            "full" => Ok(Self::Full),
+            "none" => Ok(Self::None),
+            _ => Err("truncated, full or none"),
         }
     }
 }

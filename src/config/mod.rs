@@ -28,7 +28,7 @@ pub use database::{ClickHouse, Database, Secret};
 pub use env::{ConfigError, EnvVar};
 pub use filter::SpanFilter;
 pub(crate) use filter::is_exporter as filter_is_exporter;
-pub use http::{ClientAddressHeader, HttpConfig, Networks, TraceparentTrust};
+pub use http::{ClientAddressHeader, HttpConfig, Networks, StoredAddress, TraceparentTrust};
 pub use redact::{RedactConfig, RedactPattern};
 pub use sample::{Faults, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn};
 pub use units::{ByteSize, parse_duration};

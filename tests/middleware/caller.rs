@@ -8,7 +8,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
-use tracing_activity::config::{ClientAddressHeader, Config, TraceparentTrust};
+use tracing_activity::config::{ClientAddressHeader, Config, StoredAddress, TraceparentTrust};
 use tracing_activity::middleware::{Identity, IdentityLayer, RequestSpanLayer};
 use tracing_activity::with_activity;
 
@@ -64,6 +64,27 @@ fn the_clients_address_is_the_peers_unless_a_trusted_proxy_tells_another() {
         let server = Server::axum(config, || index().layer(RequestSpanLayer::new()));
         server.request("GET", "/", headers);
         assert_eq!(server.one().ip.unwrap().to_canonical().to_string(), network);
+    }
+}
+
+#[test]
+fn as_much_of_the_address_is_stored_as_was_asked_for() {
+    for (stored, expected) in [
+        (StoredAddress::Truncated, Some("203.0.113.0")),
+        (StoredAddress::Full, Some("203.0.113.99")),
+        (StoredAddress::None, None),
+    ] {
+        let mut config = trusting_loopback();
+        config.http.address = stored;
+        let server = Server::axum(config, || index().layer(RequestSpanLayer::new()));
+        server.request("GET", "/", "x-forwarded-for: 203.0.113.99\r\n");
+        let activity = server.one();
+        let ip = activity.ip.map(|ip| ip.to_canonical().to_string());
+        assert_eq!(ip.as_deref(), expected);
+        // Nor does the trace tell more.
+        let attributes = &activity.trace.as_ref().unwrap().spans[0].attributes;
+        let (_, attribute) = attributes.iter().find(|(name, _)| name == "client.address").unwrap();
+        assert_eq!(attribute.to_string(), expected.unwrap_or_default());
     }
 }
 
