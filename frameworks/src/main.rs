@@ -3,10 +3,13 @@
 //!
 //! It is a crate of its own, so that nobody who builds the library builds nine frameworks.
 
+#[cfg(feature = "matrix")]
 mod app;
 mod marks;
+#[cfg(feature = "matrix")]
 mod matrix;
 mod overhead;
+#[cfg(feature = "matrix")]
 mod setups;
 
 use std::net::SocketAddr;
@@ -24,9 +27,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    #[cfg(feature = "matrix")]
     Matrix(matrix::Args),
     Overhead(overhead::Args),
     /// Serve by one set-up, drive it, and print what was seen
+    #[cfg(feature = "matrix")]
     #[command(hide = true)]
     Observe {
         setup: String,
@@ -53,7 +58,9 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
+        #[cfg(feature = "matrix")]
         Task::Matrix(args) => matrix::run(&args),
+        #[cfg(feature = "matrix")]
         Task::Observe { setup } => matrix::observe(&setup),
         Task::Overhead(args) => overhead::run(&args),
         Task::Serve { peer, collector } => overhead::serve(peer, collector.as_deref()),

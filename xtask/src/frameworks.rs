@@ -41,7 +41,7 @@ pub(crate) struct OverheadArgs {
 }
 
 pub(crate) fn overhead(args: &OverheadArgs) -> Result<()> {
-    let mut command = program(&["--release"], "overhead")?;
+    let mut command = program(&["--release", "--no-default-features"], "overhead")?;
     with_json(&mut command, args.json.as_deref())?;
     command.args(["--rounds", &args.rounds.to_string()]);
     if args.docs {

@@ -115,6 +115,35 @@ fn bodies_and_headers_are_kept_where_that_is_asked_for() {
     assert!(it.data.contains("r1") && it.data.contains('7'), "{}", it.data);
 }
 
+#[test]
+fn a_browser_that_comes_back_is_on_the_same_visit() {
+    let config = Config::from_lookup(|name| {
+        Ok(match name {
+            "ACTIVITY_VISITS" => Some("cookie".to_owned()),
+            "ACTIVITY_VISIT_KEYS" => Some("one-key-of-thirty-two-characters-or-more".to_owned()),
+            "ACTIVITY_BATCH_INTERVAL" => Some("1ms".to_owned()),
+            _ => None,
+        })
+    });
+    let server = Server::new(config.unwrap(), RequestSpan::new(), |config| {
+        let answer = async || HttpResponse::Ok().insert_header(("set-cookie", "sid=7")).body("hi");
+        config.route("/", web::get().to(answer));
+    });
+    let browser = "accept: text/html\r\nsec-fetch-dest: document\r\n\
+                   user-agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36\r\n";
+    let answer = server.request("GET", "/", browser);
+    server.activities(1);
+    let set = answer.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
+    let cookies: Vec<_> = set.filter_map(|line| line.split(';').next()).collect();
+    assert!(cookies.len() > 1 && cookies.contains(&"sid=7"), "{answer}");
+    let cookies = format!("cookie: {}\r\n", cookies.join("; "));
+    server.request("GET", "/", &format!("{browser}{cookies}"));
+    let rows = server.activities(2);
+    assert!(!rows[0].visit_id.is_empty());
+    assert_eq!(rows[0].visit_id, rows[1].visit_id);
+    assert_eq!([rows[0].visit_created, rows[1].visit_created], [true, false]);
+}
+
 #[actix_web::test]
 async fn without_a_subscriber_requests_and_answers_pass_untouched() {
     let app = App::new().configure(routes).wrap(RequestSpan::new());
