@@ -87,29 +87,26 @@ CREATE TABLE IF NOT EXISTS `activity`.activities
     event_fields     Array(String) COMMENT 'JSON object; empty: none',
 
     trace_id         String ALIAS if(empty(remote_trace_id), replaceAll(toString(activity_id), '-', ''), lower(hex(remote_trace_id))),
+    -- What every question has to plan, asked for or not, and each of the views, at every insert: few
+    -- functions, fewer lambdas.
     span_id          Array(String) ALIAS arrayMap(
-        i -> leftPad(lower(hex(bitXor(reinterpretAsUInt64(reverse(substring(UUIDToNum(activity_id), 9))), i))), 16, '0'),
+        i -> printf('%016x', bitXor(toUInt64(bitShiftRight(reinterpretAsUInt128(activity_id), 64)), i)),
         range(greatest(length(span_name), 1))) COMMENT 'Of the request and of its spans, derived from activity_id',
     duration_ms      Float64 ALIAS duration / 1000,
     utm_source       String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_source')),
     utm_medium       String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_medium')),
     utm_campaign     String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_campaign')),
     data_json        JSON ALIAS CAST(if(isValidJSON(data) AND startsWith(data, '{'), data, '{}'), 'JSON'),
-    trace            String ALIAS concat('[', arrayStringConcat(arrayMap(
-        (i, name, parent, start, took, error) -> concat(
-            '{"name":', toJSONString(name),
-            ',"parent":', if(i = 0, 'null', toString(parent)),
-            ',"start_us":', toString(start),
-            ',"duration_us":', toString(took),
-            ',"error":', if(error = '', 'null', toJSONString(error)),
-            ',"attributes":{', arrayStringConcat(arrayFilter(
-                (pair, span) -> span = i,
+    trace            String ALIAS toJSONString(arrayMap(
+        (i, name, parent, start, took, error) -> CAST(
+            (name, if(i = 0, NULL, parent), start, took, nullIf(error, ''), arrayFilter(
+                (attribute, span) -> span = i,
                 arrayConcat(
-                    arrayMap((key, value) -> concat(toJSONString(key), ':', toString(value)), int_key, int_value),
-                    arrayMap((key, value) -> concat(toJSONString(key), ':', toJSONString(value)), attr_key, attr_value)),
-                arrayConcat(int_span, attr_span)), ','),
-            '}}'),
-        range(length(span_name)), span_name, span_parent, span_start, span_duration, span_error), ','), ']')
+                    CAST(arrayZip(int_key, int_value), 'Array(Tuple(String, Variant(Int64, String)))'),
+                    CAST(arrayZip(attr_key, attr_value), 'Array(Tuple(String, Variant(Int64, String)))')),
+                arrayConcat(int_span, attr_span))),
+            'Tuple(name String, parent Nullable(UInt16), start_us UInt32, duration_us UInt32, error Nullable(String), attributes Map(String, Variant(Int64, String)))'),
+        range(length(span_name)), span_name, span_parent, span_start, span_duration, span_error))
         COMMENT 'The spans as JSON, for people',
 
     INDEX id_time       UUIDv7ToDateTime(activity_id, 'UTC') TYPE minmax              GRANULARITY 1,
@@ -134,7 +131,8 @@ ORDER BY (toStartOfFiveMinutes(when), okind, ekind, trace_hash, when)
 TTL toDateTime(when) + toIntervalDay(3) RECOMPRESS CODEC(ZSTD(6)), toDateTime(when) + toIntervalDay(30)
 -- From the first insert on: without a window a plain MergeTree ignores deduplication tokens. The
 -- codec stands here and not at the columns, because what stands there is not compressed again.
-SETTINGS non_replicated_deduplication_window = 10000, default_compression_codec = 'ZSTD(1)'
+-- Rows are wide, so few of them are much: they are merged column by column from the first on.
+SETTINGS non_replicated_deduplication_window = 10000, default_compression_codec = 'ZSTD(1)', vertical_merge_algorithm_min_rows_to_activate = 1
 COMMENT 'One row a request';
 
 INSERT INTO `activity`.schema_version (version, name) VALUES (1, 'activities');
@@ -218,17 +216,13 @@ CREATE TABLE IF NOT EXISTS `activity`.trace_shapes
     span_parent    Array(UInt16) ALIAS tupleElement(example, 4),
     span_error     Array(String) ALIAS tupleElement(example, 5),
     -- Each span has a path of the numbers of its ancestors and its own, four digits each; they sort
-    -- as the tree is printed.
-    shape          String ALIAS arrayStringConcat(arrayMap(
-        (path, i) -> concat(
-            repeat('  ', toUInt16(length(path) / 5) - 1),
-            span_name[i + 1],
-            if(span_error[i + 1] = '', '', concat(' !', span_error[i + 1]))),
-        arraySort(arrayFold(
-            (paths, i) -> arrayPushBack(paths, concat(if(i = 0, '', paths[span_parent[i + 1] + 1]), '/', leftPad(hex(toUInt16(i)), 4, '0'))),
-            range(length(span_name)),
-            CAST([], 'Array(String)')) AS paths),
-        arraySort((i, path) -> path, range(length(span_name)), paths)), '\n') COMMENT 'The tree of spans as text'
+    -- as the tree is printed. One lambda, because the view below plans this twice for an insert.
+    shape          String ALIAS arrayStringConcat(arraySort(arrayFold(
+        (nodes, name, parent, error) -> arrayPushBack(nodes, (
+            concat(nodes[parent + 1].1, '/', leftPad(hex(toUInt16(length(nodes))), 4, '0')),
+            concat(repeat('  ', intDiv(length(nodes[parent + 1].1), 5)), name, if(error = '', '', concat(' !', error))))),
+        span_name, span_parent, span_error,
+        CAST([], 'Array(Tuple(String, String))'))).2, '\n') COMMENT 'The tree of spans as text'
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (service, trace_hash)
