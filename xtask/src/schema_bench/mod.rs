@@ -35,7 +35,7 @@ use queries::{NEW_SHAPES, QUESTIONS, VALUES};
 use traffic::Traffic;
 
 /// Batches that the peer is given in the Collector's size, too.
-const SAMPLED: u32 = 20;
+const SAMPLED: u32 = 6;
 
 /// Measures the tables beside those of the OpenTelemetry Collector's exporter.
 #[derive(Debug, clap::Args)]
