@@ -328,6 +328,8 @@ impl Root {
         let shared = &self.shared;
         shared.ended();
         let Some(Request { callsite, id, .. }) = request else { return };
+        let root = &mut buffer.spans[0];
+        root.end = root.end.max(self.left.load(Ordering::Acquire));
         let (failed, outcome) = match &buffer.patch {
             patch if patch.touched => {
                 (patch.error.is_some() || patch.error_kind.is_some(), patch.outcome)
@@ -338,7 +340,6 @@ impl Root {
         let mut verdict = buffer.signals.judge(callsite, end);
         let given_up = verdict.is_cancelled().then(|| left_at(&buffer, shared.now()));
         let root = &mut buffer.spans[0];
-        root.end = root.end.max(self.left.load(Ordering::Acquire));
         // One that was answered and is only held by something detached ended when it was left.
         let answered = end == End::Abandoned && buffer.signals.status() != 0;
         if let Some(time) = given_up {
