@@ -159,6 +159,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_look_sees_the_shortest_stretch_at_every_place() {
+        for before in 0..40 {
+            for stretch in ["4111111111111", "4-1 1-1 1-1 1-1 1-1 1-1 1"] {
+                let text = ["a".repeat(before), stretch.to_owned(), "a".to_owned()].concat();
+                assert!(may_hold(&text), "{text}");
+                assert!(!may_hold(&text.replacen('4', "a", 1)), "a digit less: {text}");
+            }
+        }
+    }
+
+    #[test]
     fn other_numbers_stay() {
         for text in [
             "4111111111111112",
