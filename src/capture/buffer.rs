@@ -139,31 +139,50 @@ impl Buffer {
         }
     }
 
-    /// Makes an emptied buffer the record of a new request.
+    /// Makes the buffer the record of a new request: whatever it recorded is forgotten.
+    ///
+    /// The thread that begins the request does this, and not the one that was done with the last:
+    /// what that one wrote, this one would have to wait for.
     pub(super) fn begin(&mut self, id: ActivityId, when: Timestamp) {
         (self.id, self.when) = (id, when);
         self.epoch = self.shared.mode.epoch();
-    }
-
-    /// Forgets everything; memory beyond the usual is given back.
-    pub(super) fn reset(&mut self) {
         self.spans.clear();
-        self.spans.shrink_to(POOLED_BYTES / size_of::<SpanRec>());
         self.events.clear();
-        self.events.shrink_to(POOLED_BYTES / size_of::<EventRec>());
-        self.fields.reset(POOLED_BYTES);
-        self.older.clear();
-        self.older.shrink_to(RECENT);
-        self.signals = Signals::default();
-        // Most requests leave it alone, and then its memory need not travel between processors.
-        if self.patch.touched {
-            self.patch = ActivityPatch::default();
+        self.fields.clear();
+        if !self.older.is_empty() {
+            self.older.clear();
         }
+        self.signals = Signals::default();
         self.dropped_spans = 0;
         self.truncated = false;
         self.sealed = None;
-        self.panic_message = None;
         self.request = 0;
+    }
+
+    /// Gives back what a usual request does not need. Of a usual one it writes nothing: its memory
+    /// need not travel between processors.
+    pub(super) fn shrink(&mut self) {
+        let (spans, events) =
+            (POOLED_BYTES / size_of::<SpanRec>(), POOLED_BYTES / size_of::<EventRec>());
+        if self.spans.capacity() > spans {
+            self.spans.clear();
+            self.spans.shrink_to(spans);
+        }
+        if self.events.capacity() > events {
+            self.events.clear();
+            self.events.shrink_to(events);
+        }
+        self.fields.shrink(POOLED_BYTES);
+        if self.older.capacity() > 2 * RECENT {
+            self.older.clear();
+            self.older.shrink_to(RECENT);
+        }
+        if self.patch.touched {
+            self.patch = ActivityPatch::default();
+        }
+        if self.panic_message.is_some() {
+            self.panic_message = None;
+        }
     }
 
     /// Memory held, patch included.
@@ -382,12 +401,8 @@ impl Buffer {
         self.callsite_of(record).map_or("", |callsite| record.name(callsite))
     }
 
-    /// Whether the name of a recorded field announces a secret.
-    pub(super) fn is_secret(&self, record: &FieldRecord) -> bool {
-        self.callsite_of(record).is_some_and(|callsite| record.is_secret(callsite))
-    }
-
-    fn callsite_of(&self, record: &FieldRecord) -> Option<&'static Callsite> {
+    /// The callsite of the span or event that a recorded field belongs to.
+    pub(super) fn callsite_of(&self, record: &FieldRecord) -> Option<&'static Callsite> {
         let owner = (record.owner & !EVENT) as usize;
         if record.owner & EVENT == 0 {
             self.spans.get(owner).map(|span| span.callsite)

@@ -43,6 +43,48 @@ pub(super) enum Signal {
     Failure,
 }
 
+/// What the name of a field says of how its value is kept in a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nature {
+    /// As it is.
+    Plain,
+    /// The name announces a secret.
+    Secret,
+    /// The address of a client, of which the network is kept.
+    Ip,
+    /// A query, whose values are not kept.
+    Query,
+    /// An address that may hold a query.
+    Address,
+}
+
+impl Nature {
+    fn of(name: &str) -> Self {
+        match name {
+            "client.address"
+            | "http.client_ip"
+            | "remote_addr"
+            | "remote.addr"
+            | "network.peer.address"
+            | "net.peer.ip"
+            | "net.sock.peer.addr" => Self::Ip,
+            "url.query" => Self::Query,
+            "uri"
+            | "url"
+            | "path"
+            | "url.path"
+            | "url.full"
+            | "http.url"
+            | "http.target"
+            | "referer"
+            | "http.referer"
+            | "http.request.header.referer" => Self::Address,
+            _ if is_secret_name(name) => Self::Secret,
+            _ => Self::Plain,
+        }
+    }
+}
+
 /// The facts about a callsite.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
@@ -59,8 +101,8 @@ pub(super) struct Callsite {
     signals: Box<[Signal]>,
     /// Names of the fields by index.
     names: Box<[&'static str]>,
-    /// By index of the field, whether its name announces a secret; empty when none does.
-    secrets: Box<[bool]>,
+    /// By index of the field; empty when all are plain.
+    natures: Box<[Nature]>,
     /// The span of the middleware: what it tells is the request's even below another's span.
     pub(super) told_by_middleware: bool,
     /// The span of a request over HTTP or RPC, by its fields: not of a job, nor of a message.
@@ -79,9 +121,9 @@ impl Callsite {
         self.signals.get(field).copied().unwrap_or(Signal::None)
     }
 
-    /// Whether the name of a field announces a secret.
-    pub(super) fn is_secret(&self, field: usize) -> bool {
-        self.secrets.get(field).copied().unwrap_or(false)
+    #[inline]
+    pub(super) fn nature(&self, field: usize) -> Nature {
+        self.natures.get(field).copied().unwrap_or(Nature::Plain)
     }
 
     pub(super) fn field_names(&self) -> &[&'static str] {
@@ -132,10 +174,10 @@ impl Callsite {
             tells_status,
             signals: if silent { Box::default() } else { signals },
             names: names().collect(),
-            secrets: if names().any(is_secret_name) {
-                names().map(is_secret_name).collect()
-            } else {
+            natures: if names().all(|name| Nature::of(name) == Nature::Plain) {
                 Box::default()
+            } else {
+                names().map(Nature::of).collect()
             },
             told_by_middleware,
             is_call: is_http && !names().any(|name| name.starts_with("messaging.")),

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tracing_core::field::{Field, Visit};
 
-use super::callsite::{Callsite, Signal};
+use super::callsite::{Callsite, Nature, Signal};
 use super::outcome::Signals;
 use crate::model::{TraceId, Value};
 
@@ -42,9 +42,9 @@ impl FieldRecord {
         callsite.field_name(self.field.into())
     }
 
-    /// Whether its name announces a secret, given the callsite of its owner.
-    pub(super) fn is_secret(&self, callsite: &Callsite) -> bool {
-        callsite.is_secret(self.field.into())
+    /// What its name says of its value, given the callsite of its owner.
+    pub(super) fn nature(&self, callsite: &Callsite) -> Nature {
+        callsite.nature(self.field.into())
     }
 }
 
@@ -118,14 +118,26 @@ impl Fields {
         }
     }
 
-    /// Forgets everything and gives back memory beyond `keep` bytes.
-    pub(super) fn reset(&mut self, keep: usize) {
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
         self.records.clear();
         self.text.clear();
-        self.records.shrink_to(keep / size_of::<FieldRecord>());
-        self.text.shrink_to(keep);
         self.truncated = false;
         self.panicked = false;
+    }
+
+    /// Gives back lists of more than `keep` bytes.
+    pub(super) fn shrink(&mut self, keep: usize) {
+        let records = keep / size_of::<FieldRecord>();
+        if self.records.capacity() > records {
+            self.records.clear();
+            self.records.shrink_to(records);
+        }
+        if self.text.capacity() > keep {
+            self.records.clear();
+            self.text.clear();
+            self.text.shrink_to(keep);
+        }
     }
 
     #[inline]

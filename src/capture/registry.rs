@@ -243,12 +243,18 @@ where
     if follows && !shared.may_be_root(raw) {
         return false;
     }
-    let root = ctx.span(id).and_then(|span| root_of(shared, &span));
-    let Some(root) = root.filter(|root| root.is_unfollowed()) else { return !follows };
+    let Some(span) = ctx.span(id) else { return !follows };
+    let extensions = span.extensions();
+    let root = extensions.get::<RootCell>().map(|cell| &cell.0);
+    let is_it = |root: &&Arc<Root>| root.layer() == shared.layer && root.is_unfollowed();
+    let Some(root) = root.filter(is_it) else { return !follows };
     if follows {
         with_thread(|thread| thread.pop(shared.layer, raw));
     }
-    root.send(Op::Exit { id: raw, time: shared.now(), panic: panics::current() });
+    match (shared.now(), panics::current()) {
+        (time, None) => root.leave(time),
+        (time, panic) => root.send(Op::Exit { id: raw, time, panic }),
+    }
     true
 }
 

@@ -6,7 +6,7 @@
 //! Operations carry finished values: no code of the application runs under the lock.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use super::buffer::{Buffer, Sealed};
@@ -72,6 +72,8 @@ pub(crate) struct Root {
     /// The request began while spans were not followed: no thread holds its buffer, and the registry
     /// alone tells what belongs to it.
     unfollowed: std::sync::atomic::AtomicBool,
+    /// When the root span of such a request was last left; 0 until then.
+    left: AtomicU64,
     home: Mutex<Home>,
 }
 
@@ -120,6 +122,7 @@ impl Root {
             shared,
             pending: AtomicBool::new(false),
             unfollowed: false.into(),
+            left: AtomicU64::new(0),
             home: Mutex::new(home),
         }
     }
@@ -136,6 +139,7 @@ impl Root {
         home.end = None;
         home.sealed = false;
         (home.in_charge, home.ends_visit) = (false, false);
+        self.left.store(0, Ordering::Relaxed);
         self.pending.store(false, Ordering::Release);
     }
 
@@ -145,6 +149,12 @@ impl Root {
 
     pub(super) fn is_unfollowed(&self) -> bool {
         self.unfollowed.load(Ordering::Relaxed)
+    }
+
+    /// The root span of a request that is not followed was left. Only its last time counts, which
+    /// needs neither the buffer nor the lock.
+    pub(super) fn leave(&self, time: u64) {
+        self.left.store(time, Ordering::Release);
     }
 
     pub(super) fn layer(&self) -> u32 {
@@ -260,9 +270,12 @@ impl Root {
 
     /// The root span closed: the request ended when it was last left, if it ever was entered.
     pub(super) fn close(&self) {
-        self.end(End::Closed, |shared, buffer| match buffer {
-            Some(buffer) if buffer.spans[0].end != 0 => buffer.spans[0].end,
-            _ => shared.now(),
+        let left = self.left.load(Ordering::Acquire);
+        self.end(End::Closed, |shared, buffer| {
+            match buffer.map_or(0, |buffer| buffer.spans[0].end.max(left)) {
+                0 => shared.now(),
+                left => left,
+            }
         });
     }
 
@@ -329,6 +342,8 @@ impl Root {
         let shared = &self.shared;
         shared.ended();
         let Some(Request { callsite, id, .. }) = request else { return };
+        let root = &mut buffer.spans[0];
+        root.end = root.end.max(self.left.load(Ordering::Acquire));
         let (failed, outcome) = match &buffer.patch {
             patch if patch.touched => {
                 (patch.error.is_some() || patch.error_kind.is_some(), patch.outcome)

@@ -30,8 +30,15 @@ pub(crate) type ShapeObserver = Arc<dyn Fn(&Activity, &Shape) + Send + Sync>;
 /// Tells what time it is.
 pub(crate) type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Buffers and roots kept for reuse.
+/// Buffers and roots kept for reuse, whatever they hold.
 const POOL: usize = 256;
+
+/// Buffers kept for reuse that hold no more than [`SMALL`]: as many as wait for the worker's next
+/// batch where a service is busy.
+const SMALL_POOL: usize = 4096;
+
+/// Memory of a buffer that recorded a usual request.
+const SMALL: usize = 4 << 10;
 
 /// Callsites remembered as ignored. A power of two; a program has a few hundred in use.
 const IGNORED: usize = 1024;
@@ -53,6 +60,10 @@ pub(crate) struct Parts {
 }
 
 /// The state of one layer.
+///
+/// Aligned so that the count of its owners, which the worker changes, is not on a cache line that
+/// every request reads.
+#[repr(align(128))]
 pub(crate) struct Shared {
     /// Tells this layer from others in the process.
     pub(super) layer: u32,
@@ -131,7 +142,7 @@ impl Shared {
             enabled: AtomicBool::new(true),
             panics: AtomicU32::new(0),
             closed: AtomicBool::new(false),
-            pool: ArrayQueue::new(POOL),
+            pool: ArrayQueue::new(SMALL_POOL),
             in_flight: AtomicUsize::new(0),
             ignored: Box::new([const { AtomicUsize::new(0) }; IGNORED]),
             root_ids: Box::new([const { AtomicU16::new(0) }; ROOT_IDS]),
@@ -291,9 +302,11 @@ impl Shared {
         if self.closed.load(Ordering::SeqCst) {
             return;
         }
-        buffer.reset();
+        buffer.shrink();
         // A full pool drops the buffer.
-        let _ = self.pool.push(buffer);
+        if self.pool.len() < POOL || buffer.bytes() <= SMALL {
+            let _ = self.pool.push(buffer);
+        }
     }
 
     /// A root for a request that begins.

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, EventRec};
+use super::callsite::{Callsite, Nature};
 use super::fields::{EVENT, FieldRecord};
 use super::mapping::{ip, text};
 use crate::model::{EventRecord, Level, Outcome, SpanRecord, Trace, Value};
@@ -28,14 +29,10 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
     }
     mark_request(buffer, &mut spans);
     let mut events = Vec::with_capacity(buffer.events.len());
-    let mut places = Vec::with_capacity(buffer.events.len());
-    for event in &buffer.events {
-        // An explicit finish may have cut off the last spans; their events go with them.
-        let is_kept = (event.span as usize) < spans.len();
-        places.push(is_kept.then_some(events.len()));
-        if !is_kept {
-            continue;
-        }
+    // An explicit finish may have cut off the last spans; their events go with them.
+    let is_kept = |event: &EventRec| (event.span as usize) < spans.len();
+    let places = places(&buffer.events, is_kept);
+    for event in buffer.events.iter().filter(|event| is_kept(event)) {
         let metadata = event.callsite.metadata;
         events.push(EventRecord {
             span: event.span,
@@ -47,21 +44,34 @@ pub(super) fn trace(buffer: &Buffer) -> Trace {
         });
     }
     for record in buffer.fields.iter() {
-        let name = buffer.name_of(record);
+        let Some(callsite) = buffer.callsite_of(record) else { continue };
+        let name = record.name(callsite);
         if record.owner & EVENT == 0 {
             if let Some(span) = spans.get_mut(record.owner as usize) {
-                set(&mut span.attributes, name, value(buffer, record, name));
+                set(&mut span.attributes, name, value(buffer, record, callsite));
             }
-        } else if let Some(Some(place)) = places.get((record.owner & !EVENT) as usize) {
-            let event: &mut EventRecord = &mut events[*place];
-            if name == "message" {
-                event.message = text(buffer, record);
-            } else {
-                set(&mut event.attributes, name, value(buffer, record, name));
-            }
+            continue;
+        }
+        let index = (record.owner & !EVENT) as usize;
+        let place = places.as_ref().map_or(Some(index), |places| places[index]);
+        let Some(event) = place.map(|place| &mut events[place]) else { continue };
+        let event: &mut EventRecord = event;
+        if name == "message" {
+            event.message = text(buffer, record);
+        } else {
+            set(&mut event.attributes, name, value(buffer, record, callsite));
         }
     }
     Trace { spans, events }
+}
+
+/// By event, its place among those that are kept; `None` where all are.
+fn places(events: &[EventRec], is_kept: impl Fn(&EventRec) -> bool) -> Option<Vec<Option<usize>>> {
+    if events.iter().all(&is_kept) {
+        return None;
+    }
+    let mut kept = 0..;
+    Some(events.iter().map(|event| if is_kept(event) { kept.next() } else { None }).collect())
 }
 
 /// Marks the middleware's span of a request that failed: frameworks log that a response failed, the
@@ -80,21 +90,19 @@ fn mark_request(buffer: &Buffer, spans: &mut [SpanRecord]) {
 
 /// The value of an attribute, without the secrets of an address, or of one that its name calls a
 /// secret.
-fn value(buffer: &Buffer, record: &FieldRecord, name: &str) -> Value {
+fn value(buffer: &Buffer, record: &FieldRecord, callsite: &Callsite) -> Value {
     let redactor = &buffer.shared.redactor;
-    if redactor.hides_by_name() && buffer.is_secret(record) {
-        return Value::Str(SECRET.to_owned());
-    }
-    match buffer.fields.text_of(record) {
-        _ if is_ip(name) => {
+    match (record.nature(callsite), buffer.fields.text_of(record)) {
+        (Nature::Secret, _) if redactor.hides_by_name() => Value::Str(SECRET.to_owned()),
+        (Nature::Ip, _) => {
             // As in the column: as a rule the network, not the host.
             let stored = ip(&text(buffer, record), buffer.shared.http.address);
             Value::Str(stored.map(|it| it.to_canonical().to_string()).unwrap_or_default())
         }
-        Some(text) if name == "url.query" => {
+        (Nature::Query, Some(text)) => {
             Value::Str(redactor.query(text.trim_start_matches('?')).to_string())
         }
-        Some(text) if is_address(name) => Value::Str(redactor.url(text)),
+        (Nature::Address, Some(text)) => Value::Str(redactor.url(text)),
         _ => attribute(redactor, buffer.fields.value(record)),
     }
 }
@@ -120,37 +128,6 @@ fn set(attributes: &mut Vec<(Cow<'static, str>, Value)>, name: &'static str, val
         Some((_, old)) => *old = value,
         None => attributes.push((Cow::Borrowed(name), value)),
     }
-}
-
-/// Attributes that hold the address of a client.
-fn is_ip(name: &str) -> bool {
-    matches!(
-        name,
-        "client.address"
-            | "http.client_ip"
-            | "remote_addr"
-            | "remote.addr"
-            | "network.peer.address"
-            | "net.peer.ip"
-            | "net.sock.peer.addr"
-    )
-}
-
-/// Attributes that may hold a query, whose values are not kept.
-fn is_address(name: &str) -> bool {
-    matches!(
-        name,
-        "uri"
-            | "url"
-            | "path"
-            | "url.path"
-            | "url.full"
-            | "http.url"
-            | "http.target"
-            | "referer"
-            | "http.referer"
-            | "http.request.header.referer"
-    )
 }
 
 pub(super) fn level(level: tracing_core::Level) -> Level {

@@ -133,7 +133,7 @@ const CLOSED: u64 = 1 << 63;
 pub(super) enum Sleep {
     /// Nothing waits: the next push wakes it.
     Idle,
-    /// Nothing waits and nothing is being captured: also [`Queue::nudge`] wakes it.
+    /// Nothing waits and nothing has been captured for a while: also [`Queue::nudge`] wakes it.
     Untimed,
     /// A batch is filling: the push that fills it wakes it.
     Gathering,

@@ -1,7 +1,7 @@
 //! [`Worker`]: the thread that makes batches of what waits.
 //!
-//! It sleeps without a timer while nothing is being captured, and with one while something is, so
-//! that its tick can age out requests that never end. The first seed wakes it; it then leaves
+//! It sleeps without a timer where nothing has been captured for a while, and with one while something
+//! is, so that its tick can age out requests that never end. The first seed wakes it; it then leaves
 //! seeds in the queue until they fill a batch or the interval is over, and only then turns them
 //! into activities.
 
@@ -35,6 +35,8 @@ pub struct Worker {
     carry: Option<(usize, Activity)>,
     /// When the last batch was frozen: what waits now waits since then at most.
     frozen: Instant,
+    /// Activities that had begun when it last went to sleep with nothing to do.
+    begun: u64,
 }
 
 impl Worker {
@@ -79,7 +81,7 @@ impl Worker {
             runtime.block_on(async {
                 let delivery = Delivery::new(Arc::clone(&shared), sink, tick, pace, config.timeout);
                 let frozen = Instant::now();
-                Self { shared, config, delivery, carry: None, frozen }.run().await;
+                Self { shared, config, delivery, carry: None, frozen, begun: 0 }.run().await;
             });
             // Not waiting for a host name that is still being looked up.
             runtime.shutdown_background();
@@ -114,14 +116,16 @@ impl Worker {
                 return false;
             }
             if self.carry.is_none() && queue.is_empty() {
-                let unfinished = self.shared.counters.is_unfinished();
-                let how = if unfinished { Sleep::Idle } else { Sleep::Untimed };
-                if !queue.sleep(how) {
+                // Where activities come and go, the timer stays: the next one need not wake anyone.
+                let stats = self.shared.counters.snapshot(0);
+                let busy = stats.created != std::mem::replace(&mut self.begun, stats.created);
+                let timed = busy || stats.in_flight() > 0;
+                if !queue.sleep(if timed { Sleep::Idle } else { Sleep::Untimed }) {
                     continue;
                 }
                 // An activity that began before the mark was set nudged in vain: look again.
-                if unfinished == self.shared.counters.is_unfinished() {
-                    self.delivery.rest(None, unfinished).await;
+                if timed || !self.shared.counters.is_unfinished() {
+                    self.delivery.rest(None, timed).await;
                 }
                 self.shared.queue.awake();
                 since = Instant::now();
@@ -183,39 +187,49 @@ impl Worker {
         let expected = self.shared.queue.len().min(self.config.batch_rows);
         let (mut rows, mut bytes, mut taken) = (Vec::with_capacity(expected), 0, 0);
         while taken < self.config.batch_rows {
-            let (size, activity) = match self.carry.take() {
-                Some(carried) => carried,
-                None => match self.next() {
-                    Some((size, Some(activity))) => (size, activity),
-                    Some((_, None)) => {
-                        taken += 1;
-                        continue;
-                    }
+            let before = rows.len();
+            let size = match self.carry.take() {
+                Some((size, activity)) => {
+                    rows.push(activity);
+                    size
+                }
+                None => match self.next(&mut rows) {
+                    Some(size) => size,
                     None => break,
                 },
             };
-            if !rows.is_empty() && bytes + size > self.config.batch_bytes {
-                self.carry = Some((size, activity));
+            if rows.len() == before {
+                taken += 1;
+                continue;
+            }
+            if before > 0 && bytes + size > self.config.batch_bytes {
+                self.carry = rows.pop().map(|activity| (size, activity));
                 break;
             }
             taken += 1;
             bytes += size;
-            rows.push(activity);
         }
         (taken, (!rows.is_empty()).then(|| Batch::new(rows, bytes)))
     }
 
-    /// Takes a seed and makes its activity. The inner `None`: it met its fate on the way.
-    fn next(&mut self) -> Option<(usize, Option<Activity>)> {
+    /// Takes a seed and appends its activity, unless it met its fate on the way. An activity is
+    /// large: it is not passed from hand to hand.
+    fn next(&mut self, rows: &mut Vec<Activity>) -> Option<usize> {
         let (size, seed) = self.shared.queue.pop()?;
         let counters = &self.shared.counters;
         if !self.shared.hold() {
             counters.count_dropped(DropReason::Shutdown);
-            return Some((size, None));
+            return Some(size);
         }
-        match catch_unwind(AssertUnwindSafe(|| seed.into_activity())) {
-            Ok(Some(activity)) => return Some((size, Some(activity))),
-            Ok(None) => {
+        let make = || {
+            let activity = seed.into_activity();
+            let made = activity.is_some();
+            rows.extend(activity);
+            made
+        };
+        match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(true) => {}
+            Ok(false) => {
                 if self.shared.settle(1) {
                     counters.count_dropped(DropReason::Filtered);
                 }
@@ -229,7 +243,7 @@ impl Worker {
                     .warn(About::Panic, "making an activity panicked: it is counted as failed");
             }
         }
-        Some((size, None))
+        Some(size)
     }
 }
 

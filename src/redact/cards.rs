@@ -6,19 +6,31 @@ use std::ops::{Range, RangeInclusive};
 const LENGTHS: RangeInclusive<usize> = 13..=19;
 
 /// `false` when there is no number of that length.
+///
+/// A stretch of digits and separators that could be one covers a byte at a multiple of the least
+/// length: only those are looked at, and what stands around the few that are in such a stretch.
 pub(super) fn may_hold(text: &str) -> bool {
-    let mut digits = 0;
-    for byte in text.bytes() {
-        match byte {
-            b'0'..=b'9' => digits += 1,
-            b' ' | b'-' => {}
-            _ => digits = 0,
+    let bytes = text.as_bytes();
+    let mut at = LENGTHS.start() - 1;
+    while let Some(byte) = bytes.get(at) {
+        if is_part(*byte) {
+            let start = bytes[..at].iter().rposition(|it| !is_part(*it)).map_or(0, |it| it + 1);
+            let end = bytes[at..].iter().position(|it| !is_part(*it));
+            let end = end.map_or(bytes.len(), |it| at + it);
+            let digits = bytes[start..end].iter().filter(|it| it.is_ascii_digit()).count();
+            if digits >= *LENGTHS.start() {
+                return true;
+            }
+            at = end;
         }
-        if digits >= *LENGTHS.start() {
-            return true;
-        }
+        at += LENGTHS.start();
     }
     false
+}
+
+/// Whether a number in groups may have this byte in it.
+fn is_part(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b' ' | b'-')
 }
 
 /// Puts a mark in place of each card number.
@@ -106,6 +118,8 @@ fn luhn(digits: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn cards_out(text: &str) -> String {
@@ -129,6 +143,30 @@ mod tests {
             assert_eq!(cards_out(text), expected);
         }
         assert!(is_card(4_111_111_111_111_111) && !is_card(4_111_111_111_111_112));
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_look_sees_every_stretch_that_is_long_enough(text in "[0-9 a-]{0,60}|[0-9 -]{0,30}") {
+            let mut digits = 0;
+            let mut holds = false;
+            for byte in text.bytes() {
+                digits = if byte.is_ascii_digit() { digits + 1 } else if byte == b'a' { 0 } else { digits };
+                holds |= digits >= 13;
+            }
+            prop_assert_eq!(may_hold(&text), holds);
+        }
+    }
+
+    #[test]
+    fn the_first_look_sees_the_shortest_stretch_at_every_place() {
+        for before in 0..40 {
+            for stretch in ["4111111111111", "4-1 1-1 1-1 1-1 1-1 1-1 1"] {
+                let text = ["a".repeat(before), stretch.to_owned(), "a".to_owned()].concat();
+                assert!(may_hold(&text), "{text}");
+                assert!(!may_hold(&text.replacen('4', "a", 1)), "a digit less: {text}");
+            }
+        }
     }
 
     #[test]

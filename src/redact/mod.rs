@@ -15,6 +15,7 @@
 
 mod assignments;
 mod cards;
+mod glance;
 mod secrets;
 mod url;
 

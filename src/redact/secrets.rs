@@ -1,14 +1,18 @@
 //! Secrets by their looks.
 //!
 //! Each rule is a regular expression with the words that none of its matches goes without. Almost
-//! every text holds none of these words, which one pass of an automaton tells; only the others are
-//! searched. Values behind names are read in `assignments`. The expressions are searched in time linear in the text (the promise of `regex`), and
-//! are written so that a match takes all that was looked at: searching on never looks twice.
+//! every text holds none of these words, nor anything that begins like them, which a glance tells;
+//! an automaton looks for the words themselves, and only texts that hold one are searched. Values
+//! behind names are read in `assignments`. The expressions are searched in time linear in the text
+//! (the promise of `regex`), and are written so that a match takes all that was looked at: searching
+//! on never looks twice.
 
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::Regex;
+
+use super::glance::Glance;
 
 /// A kind of secret.
 struct Rule {
@@ -39,7 +43,20 @@ const SECRETS: &[Rule] = &[
     Rule { words: &["AKIA", "ASIA"], pattern: r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", mark: "[secret]" },
     // Tokens that services mark as such: GitHub, GitLab, Slack, Stripe, Google, npm.
     Rule {
-        words: &["gh", "glpat-", "xox", "_live_", "_test_", "AIza", "npm_"],
+        words: &[
+            "ghp_",
+            "gho_",
+            "ghu_",
+            "ghs_",
+            "ghr_",
+            "github_pat_",
+            "glpat-",
+            "xox",
+            "_live_",
+            "_test_",
+            "AIza",
+            "npm_",
+        ],
         pattern: concat!(
             r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}",
             r"|xox[abeprs]-[A-Za-z0-9-]{10,}|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}",
@@ -74,6 +91,7 @@ const NAMED: &[&str] = &[
 /// Rules with their automaton.
 #[derive(Debug)]
 pub(super) struct Patterns {
+    glance: Glance,
     words: AhoCorasick,
     rules: Vec<(Regex, &'static str)>,
     /// Values behind names are looked for, too.
@@ -83,7 +101,8 @@ pub(super) struct Patterns {
 impl Patterns {
     fn new(rules: &'static [Rule], named: &[&str]) -> Self {
         let words = rules.iter().flat_map(|rule| rule.words);
-        let words: Vec<_> = words.chain(named).collect();
+        let words: Vec<&str> = words.chain(named).copied().collect();
+        let glance = Glance::new(&words);
         let words = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .kind(Some(AhoCorasickKind::DFA))
@@ -91,7 +110,7 @@ impl Patterns {
             .expect("a few words fit into an automaton");
         let compiled = |rule: &Rule| (Regex::new(rule.pattern).expect("it is tested"), rule.mark);
         let rules = rules.iter().map(compiled).collect();
-        Self { words, rules, named: !named.is_empty() }
+        Self { glance, words, rules, named: !named.is_empty() }
     }
 
     /// Credentials of every kind.
@@ -108,7 +127,7 @@ impl Patterns {
 
     /// `false` when no rule can match.
     pub(super) fn may_match(&self, text: &str) -> bool {
-        self.words.is_match(text)
+        self.glance.may_find(text) && self.words.is_match(text)
     }
 
     /// Puts marks where the rules match.

@@ -18,13 +18,14 @@ pub(super) fn scrubbed(url: &str, keep: &[String]) -> String {
         Some((main, _)) => (main, ""),
         None => (without_scheme, ""),
     };
-    let mut out = if is_absolute {
+    let mut out = String::with_capacity(without_scheme.len() + 1);
+    if is_absolute {
         let (authority, path) = main.find('/').map_or((main, "/"), |at| main.split_at(at));
-        let host = authority.rsplit('@').next().unwrap_or(authority);
-        format!("{host}{path}")
+        out.push_str(authority.rsplit('@').next().unwrap_or(authority));
+        out.push_str(path);
     } else {
-        main.to_owned()
-    };
+        out.push_str(main);
+    }
     if query.bytes().any(|byte| byte != b'&') {
         // Writing to a `String` does not fail.
         let _ = write!(out, "?{}", Query { text: query, keep });

@@ -1,6 +1,5 @@
 //! [`Block`]: activities as they travel to the table.
 
-use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use serde::ser::SerializeMap;
@@ -38,6 +37,7 @@ macro_rules! columns {
                     None => (&[][..], &[][..]),
                 };
                 $(self.$name.push($value);)*
+                self.push_attributes($spans);
                 self.rows += 1;
             }
 
@@ -98,7 +98,7 @@ columns! {
     site_revision: Symbols = "LowCardinality(String)", &activity.site_revision;
     remote_trace_id: Plain = "FixedString(16)", activity.remote_trace_id.unwrap_or_default().to_bytes();
     remote_parent_id: Plain = "FixedString(8)", activity.remote_parent_id.unwrap_or_default().to_bytes();
-    trace_hash: Symbols = "LowCardinality(String)", &activity.trace_hash.map(hex).unwrap_or_default();
+    trace_hash: Symbols = "LowCardinality(String)", activity.trace_hash.map(hex).as_ref().map_or("", text);
     response: Texts = "String", &activity.response;
     kept_because: Symbols = "LowCardinality(String)", activity.kept_because.map_or("", KeepReason::as_str);
     sample_weight: Plain = "Float32", activity.sample_weight;
@@ -113,12 +113,12 @@ columns! {
     span_start: Lists<Plain> = "Array(UInt32)", spans.iter().map(|it| it.start);
     span_duration: Lists<Plain> = "Array(UInt32)", spans.iter().map(|it| it.duration);
     span_error: Lists<Symbols> = "Array(LowCardinality(String))", spans.iter().map(|it| &it.error);
-    attr_span: Lists<Plain> = "Array(UInt16)", others(spans).map(|it| it.0);
-    attr_key: Lists<Symbols> = "Array(LowCardinality(String))", others(spans).map(|it| it.1);
-    attr_value: Lists<Texts> = "Array(String)", others(spans).map(|it| it.2);
-    int_span: Lists<Plain> = "Array(UInt16)", integers(spans).map(|it| it.0);
-    int_key: Lists<Symbols> = "Array(LowCardinality(String))", integers(spans).map(|it| it.1);
-    int_value: Lists<Plain> = "Array(Int64)", integers(spans).map(|it| it.2);
+    attr_span: Lists<Plain> = "Array(UInt16)", Later;
+    attr_key: Lists<Symbols> = "Array(LowCardinality(String))", Later;
+    attr_value: Lists<Texts> = "Array(String)", Later;
+    int_span: Lists<Plain> = "Array(UInt16)", Later;
+    int_key: Lists<Symbols> = "Array(LowCardinality(String))", Later;
+    int_value: Lists<Plain> = "Array(Int64)", Later;
     event_span: Lists<Plain> = "Array(UInt16)", events.iter().map(|it| index(it.span));
     event_time: Lists<Plain> = "Array(UInt32)", events.iter().map(|it| it.time);
     event_level: Lists<Plain> = "Array(Enum8('trace' = 1, 'debug' = 2, 'info' = 3, 'warn' = 4, 'error' = 5))", events.iter().map(|it| level(it.level));
@@ -147,22 +147,37 @@ impl Block {
     }
 }
 
-type Attribute<'a, T> = (u16, &'a Cow<'static, str>, T);
+/// The value of a column that is filled by [`Block::push_attributes`].
+struct Later;
 
-fn attributes(spans: &[SpanRecord]) -> impl Iterator<Item = Attribute<'_, &Value>> {
-    (0..).zip(spans).flat_map(|(span, record)| {
-        record.attributes.iter().map(move |(key, value)| (index(span), key, value))
-    })
+impl<C> Push<Later> for Lists<C> {
+    fn push(&mut self, _: Later) {}
 }
 
-/// The attributes that are integers of 64 bits with a sign.
-fn integers(spans: &[SpanRecord]) -> impl Iterator<Item = Attribute<'_, i64>> {
-    attributes(spans).filter_map(|(span, key, value)| Some((span, key, integer(value)?)))
-}
-
-/// The attributes that are anything else.
-fn others(spans: &[SpanRecord]) -> impl Iterator<Item = Attribute<'_, &Value>> {
-    attributes(spans).filter(|(_, _, value)| integer(value).is_none())
+impl Block {
+    /// Fills the columns of attributes, all in one go: integers of 64 bits with a sign go to columns
+    /// of their own, anything else to others.
+    fn push_attributes(&mut self, spans: &[SpanRecord]) {
+        for (span, record) in (0..).map(index).zip(spans) {
+            for (key, value) in &record.attributes {
+                if let Some(value) = integer(value) {
+                    self.int_span.push_element(span);
+                    self.int_key.push_element(key);
+                    self.int_value.push_element(value);
+                } else {
+                    self.attr_span.push_element(span);
+                    self.attr_key.push_element(key);
+                    self.attr_value.push_element(value);
+                }
+            }
+        }
+        for list in [&mut self.int_span, &mut self.int_value, &mut self.attr_span] {
+            list.end();
+        }
+        self.int_key.end();
+        self.attr_key.end();
+        self.attr_value.end();
+    }
 }
 
 fn integer(value: &Value) -> Option<i64> {
@@ -202,9 +217,14 @@ fn index(index: u32) -> u16 {
 }
 
 /// The digits of a hash.
-fn hex(hash: TraceHash) -> String {
-    let digit = |it: u8| char::from(b"0123456789abcdef"[usize::from(it & 15)]);
-    hash.to_bytes().into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte)]).collect()
+fn hex(hash: TraceHash) -> [u8; 32] {
+    let digit = |it: u8| b"0123456789abcdef"[usize::from(it & 15)];
+    let bytes = hash.to_bytes();
+    std::array::from_fn(|at| digit(if at % 2 == 0 { bytes[at / 2] >> 4 } else { bytes[at / 2] }))
+}
+
+fn text(digits: &[u8; 32]) -> &str {
+    std::str::from_utf8(digits).expect("digits are text")
 }
 
 /// The attributes of an event as the text of a JSON object, empty for none.
@@ -233,6 +253,8 @@ impl Push<Fields<'_>> for Texts {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::model::Trace;
 
@@ -285,19 +307,23 @@ mod tests {
 
     #[test]
     fn integers_and_everything_else_go_to_columns_of_their_own() {
-        let spans = [span(vec![]), span(attributes())];
-        let integers: Vec<_> = integers(&spans).map(|(span, key, it)| (span, &**key, it)).collect();
-        assert_eq!(integers, [(1, "a", -1), (1, "c", 7)]);
-        let others: Vec<_> = others(&spans)
-            .map(|(span, key, value)| (span, &**key, as_text(|it| it.push(value))))
-            .collect();
-        let expected = [
-            (1, "b", "18446744073709551615"),
-            (1, "d", "1.5"),
-            (1, "e", "true"),
-            (1, "f", "x\"\0"),
-        ];
-        assert_eq!(others, expected.map(|(span, key, text)| (span, key, text.to_owned())));
+        let spans = vec![span(vec![]), span(attributes())];
+        let trace = Some(Trace { spans, events: vec![] });
+        let mut block = Block::default();
+        block.push(&Activity { trace, ..Activity::default() }, Uuid::nil());
+        let mut expected = Block::default();
+        expected.int_span.push([1_u16, 1]);
+        expected.int_key.push(["a", "c"]);
+        expected.int_value.push([-1_i64, 7]);
+        expected.attr_span.push([1_u16; 4]);
+        expected.attr_key.push(["b", "d", "e", "f"]);
+        expected.attr_value.push(["18446744073709551615", "1.5", "true", "x\"\0"]);
+        let columns = |block: &Block| {
+            let integers = [written(&block.int_span), written(&block.int_key)];
+            let others = [written(&block.attr_span), written(&block.attr_key)];
+            [integers, others, [written(&block.int_value), written(&block.attr_value)]]
+        };
+        assert_eq!(columns(&block), columns(&expected));
     }
 
     #[test]
@@ -357,6 +383,6 @@ mod tests {
     #[test]
     fn a_hash_is_its_digits() {
         let hash = TraceHash::from_bytes(std::array::from_fn(|n| n as u8 * 17));
-        assert_eq!(hex(hash), hash.to_string());
+        assert_eq!(text(&hex(hash)), hash.to_string());
     }
 }

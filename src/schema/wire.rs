@@ -318,14 +318,31 @@ impl<C: Column> Column for Lists<C> {
     }
 }
 
+impl<C> Lists<C> {
+    /// Appends an element to the list of this row.
+    #[inline]
+    pub(super) fn push_element<T>(&mut self, element: T)
+    where
+        C: Push<T>,
+    {
+        self.elements.push(element);
+        self.total += 1;
+    }
+
+    /// Ends the list of this row.
+    #[inline]
+    pub(super) fn end(&mut self) {
+        self.ends.extend_from_slice(&self.total.to_le_bytes());
+    }
+}
+
 impl<C: Push<T>, T, I: IntoIterator<Item = T>> Push<I> for Lists<C> {
     #[inline]
     fn push(&mut self, list: I) {
         for element in list {
-            self.elements.push(element);
-            self.total += 1;
+            self.push_element(element);
         }
-        self.ends.extend_from_slice(&self.total.to_le_bytes());
+        self.end();
     }
 }
 

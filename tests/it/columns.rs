@@ -1,5 +1,7 @@
 //! Which field becomes which column.
 
+use std::time::{Duration, Instant};
+
 use tracing::field::Empty;
 use tracing::info_span;
 use tracing_activity::config::SamplingPolicy;
@@ -197,6 +199,28 @@ fn without_any_rule_no_span_is_collected_but_errors_and_annotations_arrive() {
     let it = &activities[0];
     assert_eq!((it.trace.is_none(), it.kept_because), (true, None));
     assert_eq!((it.error.as_str(), it.okind.as_str(), it.oid.as_str()), ("broken", "file", "f1"));
+}
+
+#[test]
+fn a_request_lasts_until_it_was_last_left_whether_its_spans_are_collected_or_not() {
+    for sample in [SamplingPolicy::OFF, SamplingPolicy::ALL] {
+        let mut config = support::config();
+        config.sample = sample;
+        let mut until_left = Duration::ZERO;
+        let (activities, _) = capture_with(config, || {
+            let begun = Instant::now();
+            let span = request!("http.response.status_code" = 200);
+            for _ in 0..2 {
+                span.in_scope(|| support::spin(Duration::from_millis(2)));
+            }
+            until_left = begun.elapsed();
+            support::spin(Duration::from_millis(10));
+        });
+        let duration = Duration::from_micros(activities[0].duration);
+        assert!(duration >= Duration::from_millis(4), "both times count: {duration:?}");
+        let allowed = until_left + Duration::from_millis(5);
+        assert!(duration < allowed, "{duration:?}, left after {until_left:?}");
+    }
 }
 
 #[test]

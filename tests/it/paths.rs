@@ -155,6 +155,21 @@ proptest! {
     }
 
     #[test]
+    fn a_hash_that_is_remembered_is_the_one_of_the_shape(
+        programs in prop::collection::vec(steps(), 2..5), ways in prop::collection::vec(way(Just(false)), 2),
+    ) {
+        let capture = Capture::begin();
+        for way in ways {
+            for program in &programs {
+                request!("http.response.status_code" = 200).in_scope(|| run(program, way));
+            }
+        }
+        for CapturedActivity { activity, shape, .. } in capture.finish().into_vec() {
+            prop_assert_eq!(activity.trace_hash, Some(shape.trace_hash()), "{}", shape);
+        }
+    }
+
+    #[test]
     fn one_more_span_shows_wherever_it_runs(program in steps(), way in way(Just(false)), at in any::<usize>()) {
         let capture = Capture::begin();
         for grown in [false, true] {
@@ -207,4 +222,62 @@ fn spans_that_take_no_time_at_all_overlap_all_the_same() {
     let captured = capture.finish();
     assert!(captured[0].shape.to_string().contains("& at the same time"), "{captured}");
     assert_eq!(captured[0].shape, captured[1].shape, "after {:?}", began.elapsed());
+}
+
+/// What two spans of one callsite may have, which the callsite does not declare.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Twist {
+    Kind(&'static str),
+    Fails,
+    Panics,
+    Nested,
+    Overlaps,
+}
+
+fn walk(twists: &[Twist]) {
+    let kind =
+        twists.iter().find_map(|it| if let Twist::Kind(kind) = it { Some(kind) } else { None });
+    let open = || info_span!("step", otel.kind = kind);
+    let has = |twist| twists.contains(&twist);
+    let one = open();
+    let other = has(Twist::Overlaps).then(open);
+    let work = || {
+        one.in_scope(|| {
+            if has(Twist::Fails) {
+                error!("it failed");
+            }
+            if has(Twist::Nested) {
+                open().in_scope(|| ());
+            }
+            assert!(!has(Twist::Panics), "on purpose");
+        });
+    };
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    if !has(Twist::Nested) {
+        other.unwrap_or_else(open).in_scope(|| ());
+    }
+}
+
+#[test]
+fn paths_over_the_same_lines_are_not_taken_for_one_another() {
+    let paths: [&[Twist]; 7] = [
+        &[],
+        &[Twist::Kind("client")],
+        &[Twist::Kind("server")],
+        &[Twist::Fails],
+        &[Twist::Panics],
+        &[Twist::Nested],
+        &[Twist::Overlaps, Twist::Fails],
+    ];
+    let capture = Capture::begin();
+    for path in [paths, paths].concat() {
+        request!("http.response.status_code" = 200).in_scope(|| walk(path));
+    }
+    let all = capture.finish().into_vec();
+    let hashes: Vec<_> = all.iter().map(|it| it.activity.trace_hash).collect();
+    let shapes: Vec<_> = all.iter().map(|it| Some(it.shape.trace_hash())).collect();
+    assert_eq!(hashes, shapes);
+    assert_eq!(hashes[..paths.len()], hashes[paths.len()..], "the second time as the first");
+    let distinct: std::collections::HashSet<_> = hashes.iter().collect();
+    assert_eq!(distinct.len(), paths.len());
 }

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --package benchmarks --bench pipeline` prints one JSON object on its last line.
 //! After `--`: `--requests N` changes how many are served, `--only TEXT` runs the cases whose name
-//! contains it, such as `loopback`.
+//! contains it, such as `loopback`; `--only "=loopback pipeline"` the one of just this name.
 //!
 //! The measure is processor time of the worker's thread, which does everything after the queue:
 //! it makes activities of buffers, batches, encodes, compresses, and writes to the socket.
@@ -127,7 +127,10 @@ impl Report {
     }
 
     fn wants(&self, case: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| case.contains(only))
+        self.only.as_ref().is_none_or(|only| match only.strip_prefix('=') {
+            Some(name) => case == name,
+            None => case.contains(only),
+        })
     }
 
     fn add(&mut self, key: &str, figure: f64) {
@@ -181,7 +184,8 @@ fn main() {
             report.loopback(format, name, sample);
         }
     }
-    if report.only.as_ref().is_none_or(|only| !only.starts_with("loopback")) {
+    let is_local = |only: &String| only.trim_start_matches('=').starts_with("loopback");
+    if !report.only.as_ref().is_some_and(is_local) {
         let databases = Databases::start();
         for format in formats {
             for (name, sample) in SAMPLES {
