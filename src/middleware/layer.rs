@@ -64,6 +64,8 @@ impl Settings {
 /// # }
 /// ```
 ///
+/// Where `ACTIVITY_VISITS` asks for it, visits are followed, and their cookies added to answers.
+///
 /// `ACTIVITY_TRUSTED_PROXIES`, `ACTIVITY_CLIENT_ADDRESS_HEADER` and `ACTIVITY_TRACEPARENT` hold
 /// unless they are set here.
 #[derive(Clone, Default)]

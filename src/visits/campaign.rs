@@ -25,7 +25,7 @@ const CLICKS: [&str; 11] = [
 
 /// Characters kept of one value, and bytes of all of them as they are written.
 const VALUE_CHARS: usize = 64;
-const MAX_BYTES: usize = 400;
+const MAX_BYTES: usize = 800;
 
 /// Parameters of a query that are looked at.
 const MAX_PARAMETERS: usize = 100;
@@ -53,7 +53,10 @@ impl Campaign {
                 continue;
             }
             if let Some(at) = UTM.iter().position(|utm| *utm == name) {
-                values[at].get_or_insert_with(|| value.chars().take(VALUE_CHARS).collect());
+                values[at].get_or_insert_with(|| {
+                    let cut: String = value.chars().take(VALUE_CHARS).collect();
+                    cut.trim_end().to_owned()
+                });
             } else if let Some(name) = CLICKS.iter().find(|click| **click == name) {
                 click.get_or_insert_with(|| (*name, short_hash(&[value])));
             }
@@ -126,6 +129,12 @@ mod tests {
         assert_eq!(
             text("utm_campaign=x%26y&page=2&utm_source=news+letter&utm_source=late"),
             "utm_source=news+letter&utm_campaign=x%26y"
+        );
+        let long = format!("utm_source={}+{}", "a".repeat(63), "b".repeat(63));
+        assert_eq!(text(&long), format!("utm_source={}", "a".repeat(63)));
+        let wide = "\u{1f30d}".repeat(64);
+        assert!(
+            text(&format!("utm_campaign={wide}&utm_id={wide}")).starts_with("utm_campaign=%F0")
         );
         for nothing in ["", "page=2", "utm_source=", "utm_source=%20", "UTM_SOURCE=x"] {
             assert!(!Campaign::of(nothing).is_present(), "{nothing}");

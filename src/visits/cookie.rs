@@ -24,7 +24,7 @@ pub(super) const TRACKER_AGE: u64 = 395 * 86_400;
 pub(super) const VISIT_IDLE: u64 = 30 * 60;
 
 /// Bytes of a value that are looked at.
-const MAX_BYTES: usize = 1024;
+const MAX_BYTES: usize = 2048;
 
 /// Cookies of one name that are tried: a browser sends one.
 const MAX_TRIED: usize = 2;

@@ -208,6 +208,10 @@ mod tests {
         });
         assert!(salts.iter().all(|salt| *salt == salts[0]));
         assert_eq!(folder.files(), ["2027-01-15.salt"]);
+        // Who is second takes what the first made.
+        let path = folder.0.join("2027-01-15.salt");
+        assert_eq!(create(&folder.0, &path).unwrap(), salts[0]);
+        assert_eq!(folder.files(), ["2027-01-15.salt"]);
         // One that comes a day later knows the salt of the day before.
         let late = folder.replica();
         late.prepare(NOON + DAY).unwrap();
