@@ -6,15 +6,19 @@
 use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use tracing_core::Dispatch;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
 use crate::capture::{ActivityLayer, Parts, Shared, outside, panics};
 use crate::config::{self, Config, Database, SamplingPolicy};
 use crate::error::Error;
+use crate::metrics::{self, Metric};
 use crate::model::Activity;
+#[cfg(feature = "otlp")]
+use crate::otlp::{self, Ending, Exporting};
 use crate::pipeline::{Counters, Queue, ShutdownReport, Stats, Worker, WorkerHandle};
 use crate::shape::Shape;
 use crate::sink::{Sink, StdoutSink};
@@ -72,6 +76,8 @@ pub struct Builder {
     parts: Parts,
     visits: Option<config::Visits>,
     sink: Option<Box<dyn Sink>>,
+    #[cfg(feature = "otlp")]
+    link: Option<otlp::Link>,
     layers: Vec<Box<dyn Layer<Base> + Send + Sync>>,
 }
 
@@ -159,7 +165,19 @@ impl Builder {
         self
     }
 
+    /// Ties a tracer provider of your own to the activities: see [`Link`](otlp::Link). Nothing
+    /// else is exported then, whatever the environment says.
+    #[cfg(feature = "otlp")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "otlp")))]
+    pub fn link(mut self, link: &otlp::Link) -> Self {
+        self.link = Some(link.clone());
+        self
+    }
+
     /// Installs the global subscriber: a registry, the activity layer, and the layers added.
+    ///
+    /// With the feature `otlp` and an endpoint for it, also the layer and the global tracer provider
+    /// of OpenTelemetry, which export the spans of the requests that are kept.
     ///
     /// Also remembers panic messages for the rows of the requests that panicked, by a panic hook
     /// that calls the one installed before.
@@ -168,19 +186,46 @@ impl Builder {
     /// A variable whose value cannot be used, a thread that cannot be started, or a global
     /// subscriber that is installed already.
     pub fn install(mut self) -> Result<ShutdownGuard, Error> {
-        let layers = std::mem::take(&mut self.layers);
-        let (layer, guard) = self.build()?;
-        let installed = if layers.is_empty() {
-            tracing::subscriber::set_global_default(Registry::default().with(layer.alone()))
-        } else {
-            tracing::subscriber::set_global_default(Registry::default().with(layer).with(layers))
-        };
-        if installed.is_err() {
+        let config = self.take_config()?;
+        #[cfg(feature = "otlp")]
+        let propagators = config.otlp.propagators;
+        let (subscriber, guard) = self.compose(config)?;
+        if tracing::dispatcher::set_global_default(subscriber).is_err() {
             guard.shutdown(Duration::ZERO);
             return Err(Error::installed());
         }
+        #[cfg(feature = "otlp")]
+        if let Some(exporting) = guard.handle.exporting() {
+            exporting.install(propagators);
+        }
         panics::install_hook();
         Ok(guard)
+    }
+
+    /// Makes the subscriber that [`install`](Self::install) would install, for a thread or a test:
+    /// see [`tracing::dispatcher::with_default`].
+    ///
+    /// # Errors
+    /// A variable whose value cannot be used, or a thread that cannot be started.
+    pub fn subscriber(mut self) -> Result<(Dispatch, ShutdownGuard), Error> {
+        let config = self.take_config()?;
+        self.compose(config)
+    }
+
+    fn compose(mut self, config: Config) -> Result<(Dispatch, ShutdownGuard), Error> {
+        #[cfg_attr(not(feature = "otlp"), allow(unused_mut, reason = "one layer less"))]
+        let mut layers = std::mem::take(&mut self.layers);
+        #[cfg(feature = "otlp")]
+        let exporting = self.exporting(&config, &mut layers)?;
+        #[cfg(not(feature = "otlp"))]
+        let exporting = None;
+        let (layer, guard) = self.assemble(config, exporting)?;
+        let subscriber = if layers.is_empty() {
+            Dispatch::new(Registry::default().with(layer.alone()))
+        } else {
+            Dispatch::new(Registry::default().with(layer).with(layers))
+        };
+        Ok((subscriber, guard))
     }
 
     /// Makes the layer for a subscriber of your own, and starts the worker.
@@ -190,11 +235,41 @@ impl Builder {
     ///
     /// # Errors
     /// A variable whose value cannot be used, or a thread that cannot be started.
-    pub fn build(self) -> Result<(ActivityLayer, ShutdownGuard), Error> {
-        let mut config = self.config.map_or_else(from_env, Ok)?;
-        if let Some(visits) = self.visits {
+    pub fn build(mut self) -> Result<(ActivityLayer, ShutdownGuard), Error> {
+        let config = self.take_config()?;
+        self.assemble(config, None)
+    }
+
+    fn take_config(&mut self) -> Result<Config, Error> {
+        let mut config = self.config.take().map_or_else(from_env, Ok)?;
+        if let Some(visits) = self.visits.take() {
             config.http.visits = visits;
         }
+        Ok(config)
+    }
+
+    /// The export of spans, where one is asked for, with its layer outside of ours.
+    #[cfg(feature = "otlp")]
+    fn exporting(
+        &mut self,
+        config: &Config,
+        layers: &mut Vec<Box<dyn Layer<Base> + Send + Sync>>,
+    ) -> Result<Option<Exporting>, Error> {
+        let is_off = config.database == Database::Off && self.sink.is_none();
+        if !config.otlp.enabled || self.link.is_some() || is_off {
+            return Ok(None);
+        }
+        let exporting = Exporting::start(config)?;
+        layers.insert(0, exporting.layer());
+        self.link = Some(exporting.link().clone());
+        Ok(Some(exporting))
+    }
+
+    fn assemble(
+        self,
+        config: Config,
+        exporting: Option<Exporting>,
+    ) -> Result<(ActivityLayer, ShutdownGuard), Error> {
         if config.database == Database::Off && self.sink.is_none() {
             return Ok((ActivityLayer::new(None), ShutdownGuard { handle: Handle::off() }));
         }
@@ -204,14 +279,25 @@ impl Builder {
         };
         let counters = Arc::new(Counters::new());
         let queue = Arc::new(Queue::new(&config.pipeline));
-        #[cfg_attr(not(feature = "tower"), expect(unused_mut, reason = "only visits are added"))]
+        #[cfg_attr(
+            not(any(feature = "otlp", feature = "tower")),
+            expect(unused_mut, reason = "only visits and the bridge are added")
+        )]
         let mut parts = self.parts;
         #[cfg(feature = "tower")]
         {
             let now = parts.wall.as_ref().map_or_else(SystemTime::now, |wall| wall());
             parts.visits = Visits::new(&config.http.visits, &config.service, now.into())?;
         }
+        #[cfg(feature = "otlp")]
+        {
+            parts.bridge = self.link.as_ref().map(otlp::Link::bridge);
+        }
         let shared = Shared::new(&config, parts, Arc::clone(&queue), Arc::clone(&counters));
+        #[cfg(feature = "otlp")]
+        if let Some(link) = &self.link {
+            link.requests().attach(&shared);
+        }
         let tick = {
             let shared = Arc::downgrade(&shared);
             Box::new(move || {
@@ -223,15 +309,56 @@ impl Builder {
             })
         };
         let shutdown_timeout = config.pipeline.shutdown_timeout;
+        let queue_rows = config.pipeline.queue_rows;
         let worker =
             Worker::spawn(Arc::clone(&queue), Arc::clone(&counters), sink, config.pipeline, tick)
                 .map_err(Error::thread)?;
-        let running =
-            Running { shared: Arc::clone(&shared), worker, queue, counters, shutdown_timeout };
+        let running = Running {
+            shared: Arc::clone(&shared),
+            worker,
+            queue,
+            counters,
+            shutdown_timeout,
+            queue_rows,
+            exporting,
+            #[cfg(feature = "otlp")]
+            link: self.link,
+        };
         let guard = ShutdownGuard { handle: Handle { running: Some(Arc::new(running)) } };
         Ok((ActivityLayer::new(Some(shared)), guard))
     }
 }
+
+/// Longest wait that a time can be computed for.
+const YEAR: Duration = Duration::from_hours(365 * 24);
+
+/// What stands for the export of spans in a build that has none.
+#[cfg(not(feature = "otlp"))]
+mod without_otlp {
+    use std::time::{Duration, Instant};
+
+    pub(super) enum Exporting {}
+
+    impl Exporting {
+        pub(super) fn flush(&self, _end: Instant) -> bool {
+            match *self {}
+        }
+
+        pub(super) fn begin_shutdown(&self, _deadline: Duration) -> Ending {
+            match *self {}
+        }
+    }
+
+    pub(super) enum Ending {}
+
+    impl Ending {
+        pub(super) fn wait(self) -> bool {
+            match self {}
+        }
+    }
+}
+#[cfg(not(feature = "otlp"))]
+use without_otlp::{Ending, Exporting};
 
 fn from_env() -> Result<Config, Error> {
     let config = Config::from_env()?;
@@ -286,6 +413,10 @@ struct Running {
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     shutdown_timeout: Duration,
+    queue_rows: usize,
+    exporting: Option<Exporting>,
+    #[cfg(feature = "otlp")]
+    link: Option<otlp::Link>,
 }
 
 /// A view on the running delivery: counters, flush, the switch. Cheap to clone.
@@ -305,6 +436,11 @@ impl Handle {
         Self { running: None }
     }
 
+    #[cfg(feature = "otlp")]
+    fn exporting(&self) -> Option<&Exporting> {
+        self.running.as_ref()?.exporting.as_ref()
+    }
+
     /// What happened to every activity so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -316,13 +452,39 @@ impl Handle {
         stats
     }
 
+    /// The counters and gauges of rows and spans, for [`prometheus`](crate::metrics::prometheus),
+    /// [`statsd`](crate::metrics::statsd) and OpenTelemetry.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Metric> {
+        let running = self.running.as_ref();
+        let capacity = running.map_or(0, |running| running.queue_rows as u64);
+        #[cfg(feature = "otlp")]
+        let spans = self.span_stats().map(|it| it.figures());
+        #[cfg(not(feature = "otlp"))]
+        let spans = None;
+        metrics::metrics(&self.stats(), capacity, spans.as_ref())
+    }
+
+    /// What happened to every exported span so far; `None` where none are exported.
+    #[cfg(feature = "otlp")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "otlp")))]
+    #[must_use]
+    pub fn span_stats(&self) -> Option<otlp::SpanStats> {
+        Some(self.running.as_ref()?.link.as_ref()?.stats())
+    }
+
     /// Waits until everything that ended before the call has met its fate, at most for
     /// `deadline`. Tells whether it did.
     ///
     /// It blocks the thread: in async code, call it in `spawn_blocking`.
     #[must_use]
     pub fn flush(&self, deadline: Duration) -> bool {
-        self.running.as_ref().is_none_or(|running| running.worker.flush(deadline))
+        let Some(running) = &self.running else { return true };
+        let end = Instant::now() + deadline.min(YEAR);
+        let stored = running.worker.flush(deadline);
+        // A request that ended before has been decided, so its spans wait already.
+        let exported = running.exporting.as_ref().is_none_or(|exporting| exporting.flush(end));
+        stored && exported
     }
 
     /// Waits for the sink's first answer to whether it is ready - the database reached, the tables
@@ -383,7 +545,11 @@ impl Handle {
         running.shared.set_enabled(false);
         // Requests that nobody will finish any more are rows too.
         running.shared.abandon_older_than(Duration::ZERO);
-        let mut report = running.worker.shutdown(deadline.unwrap_or(running.shutdown_timeout));
+        let deadline = deadline.unwrap_or(running.shutdown_timeout);
+        // Both at the same time, under one deadline.
+        let ending = running.exporting.as_ref().map(|it| it.begin_shutdown(deadline));
+        let mut report = running.worker.shutdown(deadline);
+        report.complete &= ending.is_none_or(Ending::wait);
         report.stats.outside = outside();
         running.shared.close();
         report

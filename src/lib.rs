@@ -10,10 +10,14 @@
 //! invariants. `testing`, behind the feature of that name, is for the tests of applications.
 
 pub mod config;
+pub mod metrics;
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
 pub mod middleware;
 pub mod model;
+#[cfg(feature = "otlp")]
+#[cfg_attr(docsrs, doc(cfg(feature = "otlp")))]
+pub mod otlp;
 pub mod pipeline;
 pub mod sampling;
 pub mod schema;

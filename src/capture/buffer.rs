@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::bridge::Linked;
 use super::callsite::Callsite;
 use super::fields::{EVENT, FieldLimits, FieldRecord, Fields, Recorder};
 use super::mode::{Current, Epoch};
@@ -104,6 +105,8 @@ pub(super) struct Buffer {
     pub(super) epoch: Epoch,
     /// The sampler as of the last request.
     pub(super) current: Current,
+    /// The span of the other tracing system that stands for the root, once it is known.
+    pub(super) linked: Option<Linked>,
     /// Index of the middleware's span, where it is not the root itself; else 0.
     pub(super) request: u32,
     /// The caps, at hand.
@@ -134,6 +137,7 @@ impl Buffer {
             truncated: false,
             sealed: None,
             panic_message: None,
+            linked: None,
             request: 0,
             older: HashMap::new(),
         }
@@ -156,6 +160,7 @@ impl Buffer {
         self.dropped_spans = 0;
         self.truncated = false;
         self.sealed = None;
+        self.linked = None;
         self.request = 0;
     }
 

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(feature = "tower")]
 pub(crate) use super::bodies::{Captured, CapturedBody};
 #[cfg(feature = "tower")]
+use super::bridge::Bridge;
+use super::bridge::link_current;
+#[cfg(feature = "tower")]
 use super::buffer::Buffer;
 use super::layer::current_root;
 #[cfg(feature = "tower")]
@@ -118,6 +121,9 @@ impl CurrentActivity {
     }
 
     fn end(&self, end: End) {
+        if self.root.shared().bridge.is_some() {
+            link_current(&self.root);
+        }
         self.root.finish(self.root.shared().now(), end);
         // If this thread holds the buffer, it is sealed here and now.
         let key = Arc::as_ptr(&self.root) as usize;
@@ -227,6 +233,22 @@ impl Listener {
     pub(crate) fn http(&self) -> &HttpConfig {
         static DEFAULT: LazyLock<HttpConfig> = LazyLock::new(HttpConfig::default);
         self.0.as_ref().map_or_else(|| &*DEFAULT, |shared| &shared.http)
+    }
+
+    /// Tells the other tracing system, where there is one, who called.
+    pub(crate) fn called_by(&self, span: &tracing::Span, traceparent: &str, tracestate: &str) {
+        if let Some(bridge) = self.bridge() {
+            bridge.called_by(span, traceparent, tracestate);
+        }
+    }
+
+    /// Whether another tracing system wants to know who called.
+    pub(crate) fn has_bridge(&self) -> bool {
+        self.bridge().is_some()
+    }
+
+    fn bridge(&self) -> Option<&Arc<dyn Bridge>> {
+        self.0.as_ref()?.bridge.as_ref()
     }
 
     pub(crate) fn redactor(&self) -> &Redactor {

@@ -119,6 +119,12 @@ where
 {
     fn on_register_dispatch(&self, subscriber: &Dispatch) {
         silence::heed(subscriber);
+        if let Some(shared) = &self.shared
+            && shared.bridge.is_some()
+        {
+            // A layer is part of one subscriber.
+            let _ = shared.dispatch.set(subscriber.downgrade());
+        }
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {

@@ -68,6 +68,7 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
         site_revision: shared.site_revision.clone(),
         remote_trace_id: buffer.signals.remote_trace,
         remote_parent_id: buffer.signals.remote_parent,
+        parent_sampled: buffer.linked.is_some_and(|it| it.caller.is_some_and(|it| it.sampled)),
         trace_hash: fingerprint(buffer),
         incomplete: verdict.incomplete || buffer.fields.panicked || buffer.patch.incomplete,
         dropped_spans: buffer.dropped_spans,
@@ -91,9 +92,9 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
     if suspect {
         clean(&shared.redactor, &mut activity);
     }
-    if let Decision::Keep { reason, weight } = decision {
+    if let Decision::Keep { reason, .. } = decision {
         activity.kept_because = Some(reason);
-        activity.sample_weight = weight;
+        activity.sample_weight = decision.weight();
         let mut trace = trace(buffer);
         if suspect {
             clean_trace(&shared.redactor, &mut trace);

@@ -26,6 +26,7 @@
 
 #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "the middleware fills it"))]
 mod bodies;
+pub(crate) mod bridge;
 mod buffer;
 mod callsite;
 mod cleaning;

@@ -157,11 +157,13 @@ pub(super) fn decide(
     trace_id: TraceId,
     now: u64,
 ) -> Decision {
-    if buffer.current.sampler.drops_at_once(outcome, nanos, randomness(trace_id)) {
+    let random_value = buffer.linked.and_then(|linked| linked.caller?.random_value);
+    let random = random_value.unwrap_or_else(|| randomness(trace_id));
+    if buffer.current.sampler.drops_at_once(outcome, nanos, random) {
         return Decision::Drop;
     }
     let duration = Duration::from_nanos(nanos);
-    let finished = Finished { outcome, duration, trace_id, ..Finished::default() };
+    let finished = Finished { outcome, duration, trace_id, random_value, ..Finished::default() };
     decide_in_full(buffer, finished, now)
 }
 

@@ -11,6 +11,7 @@ use tracing_core::{Event, Subscriber};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
+use super::bridge::link;
 use super::buffer::{Buffer, EventPlace};
 use super::callsite::{Mark, Role};
 use super::fields::{Fields, Recorder};
@@ -269,6 +270,9 @@ where
     if let Some(RootCell(root)) = cell {
         if root.is_unfollowed() {
             shared.forget_root(id.into_u64());
+        }
+        if shared.bridge.is_some() {
+            link(shared, &root, id);
         }
         root.close();
         shared.retire(root);

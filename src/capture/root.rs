@@ -9,6 +9,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
+use super::bridge::tell;
 use super::buffer::{Buffer, Sealed};
 use super::callsite::Callsite;
 use super::fields::Fields;
@@ -382,12 +383,20 @@ impl Root {
         if let Some(outcome) = outcome.or(buffer.signals.said) {
             verdict.outcome = outcome;
         }
+        if let Some(linked) = &buffer.linked {
+            let parent = linked.parent_id.or(buffer.signals.remote_parent);
+            buffer.signals.remote_trace = linked.foreign_trace(id);
+            buffer.signals.remote_parent = parent;
+        }
         let trace_id = buffer.signals.remote_trace.unwrap_or(id.to_trace_id());
         let collected = buffer.epoch.collects() && buffer.epoch == shared.mode.epoch();
         let mut decision = Decision::Drop;
         if collected {
             shared.mode.refresh(&mut buffer.current);
             decision = decide(&buffer, verdict.outcome, duration, trace_id, now);
+        }
+        if let (Some(linked), Some(bridge)) = (&buffer.linked, &shared.bridge) {
+            decision = tell(&**bridge, linked, decision, collected);
         }
         buffer.sealed = Some(Sealed { verdict, decision, duration, collected });
         if buffer.truncated {

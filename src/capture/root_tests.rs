@@ -15,7 +15,7 @@ use super::{End, Op, Root, Signals};
 use crate::capture::buffer::Buffer;
 use crate::capture::callsite::{Callsite, Role};
 use crate::capture::fields::Fields;
-use crate::capture::shared::Shared;
+use crate::capture::shared::{Parts, Shared};
 use crate::config::{Config, SamplingPolicy};
 use crate::model::Activity;
 use crate::pipeline::{Counters, Queue};
@@ -59,7 +59,8 @@ impl Stage {
     fn new() -> Self {
         let config = Config { sample: SamplingPolicy::ALL, ..Config::default() };
         let (counters, queue) = (Arc::new(Counters::new()), Arc::new(Queue::new(&config.pipeline)));
-        let shared = Shared::new(&config, None, None, Arc::clone(&queue), Arc::clone(&counters));
+        let shared =
+            Shared::new(&config, Parts::default(), Arc::clone(&queue), Arc::clone(&counters));
         let callsite = |it: &'static Metadata<'static>| Role::new(it, &shared.config).callsite;
         let callsites = metadata().into_iter().map(callsite).collect();
         Self { shared, queue, counters, callsites }

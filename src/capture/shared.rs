@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 use crossbeam_queue::ArrayQueue;
 use tracing_core::Metadata;
+use tracing_core::dispatcher::WeakDispatch;
 
+use super::bridge::Bridge;
 use super::buffer::Buffer;
 use super::callsite::{Callsite, Role};
 use super::fields::FieldLimits;
@@ -55,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) filter: Option<ActivityFilter>,
     pub(crate) on_shape: Option<ShapeObserver>,
     pub(crate) wall: Option<WallClock>,
+    /// The other tracing system whose spans stand beside ours.
+    pub(crate) bridge: Option<Arc<dyn Bridge>>,
     #[cfg(feature = "tower")]
     pub(crate) visits: Option<Visits>,
 }
@@ -76,6 +80,10 @@ pub(crate) struct Shared {
     pub(super) mode: Mode,
     pub(super) filter: Option<ActivityFilter>,
     pub(super) on_shape: Option<ShapeObserver>,
+    /// The other tracing system whose spans stand beside ours.
+    pub(super) bridge: Option<Arc<dyn Bridge>>,
+    /// The subscriber that this layer is part of.
+    pub(super) dispatch: OnceLock<WeakDispatch>,
     pub(super) counters: Arc<Counters>,
     pub(super) queue: Arc<Queue>,
     pub(super) service: String,
@@ -133,6 +141,8 @@ impl Shared {
             mode: Mode::new(config.sample.clone()),
             filter: parts.filter,
             on_shape: parts.on_shape,
+            bridge: parts.bridge,
+            dispatch: OnceLock::new(),
             counters,
             queue,
             service: config.service.clone(),
@@ -358,6 +368,9 @@ impl Shared {
     /// Ends what has outlived the configured lifetime.
     pub(crate) fn abandon_old(&self) {
         self.abandon_older_than(self.config.max_lifetime);
+        if let Some(bridge) = &self.bridge {
+            bridge.tick();
+        }
     }
 }
 

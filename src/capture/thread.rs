@@ -143,6 +143,15 @@ impl ThreadState {
         Some(active)
     }
 
+    /// The buffer of the activity whose root is the current span, if it is at hand.
+    pub(super) fn at_root(&mut self, layer: u32) -> Option<&mut Buffer> {
+        let Current::Inside(Place { key, index: 0, own: true }) = self.current(layer) else {
+            return None;
+        };
+        let position = self.position(key)?;
+        self.actives[position].at_hand(layer)
+    }
+
     /// Where in the list the activity stands: nearly always last.
     #[inline]
     pub(super) fn position(&self, key: usize) -> Option<usize> {

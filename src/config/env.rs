@@ -13,10 +13,11 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use super::bodies::parse_pointers;
+use super::otlp::{self, TracesExporter};
 use super::units::{ByteSize, parse_duration};
 use super::{
-    BodyCapture, CaptureConfig, Config, Cookieless, Database, HttpConfig, MAX_DEPTH,
-    PipelineConfig, RedactConfig, Roots, Secret, VisitKeys, Visits,
+    BodyCapture, CaptureConfig, Config, Cookieless, Database, HeadSampling, HttpConfig, MAX_DEPTH,
+    OtlpConfig, OtlpProtocol, PipelineConfig, RedactConfig, Roots, Secret, VisitKeys, Visits,
 };
 use crate::model::Timestamp;
 
@@ -69,7 +70,27 @@ variables! {
     ACTIVITY_VISIT_KEYS: "keys of at least 32 characters, comma-separated", "none", "Sign the cookies of `ACTIVITY_VISITS=cookie`. The first signs, all are accepted.";
     ACTIVITY_VISIT_SALTS: "absolute path of a folder", "none", "Where replicas share the daily salts of `ACTIVITY_VISITS=cookieless`. Without it each process has its own.";
     ACTIVITY_VISIT_SITE: "text", "the service's name", "What is visited: services with the same word and salts see the same visitors.";
-    OTEL_SERVICE_NAME: "text", "the executable's name", "Name of this service: column `service`.";
+    OTEL_SERVICE_NAME: "text", "`service.name` of `OTEL_RESOURCE_ATTRIBUTES`, else the executable's name", "Name of this service: column `service`.";
+    OTEL_RESOURCE_ATTRIBUTES: "pairs such as `deployment.environment.name=prod,a=b`", "none", "Attributes of the service in exported spans. `service.name` counts where `OTEL_SERVICE_NAME` is absent.";
+    OTEL_EXPORTER_OTLP_ENDPOINT: "address such as `http://localhost:4318`", "none", "With the feature `otlp`: exports the kept requests as spans, to `/v1/traces` below this.";
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "address such as `http://localhost:4318/v1/traces`", "none", "The same, the whole address.";
+    OTEL_TRACES_EXPORTER: "`otlp`, `none`", "`otlp` where an endpoint is set", "`otlp` exports to the default address of the protocol, `none` exports nothing.";
+    OTEL_SDK_DISABLED: "`true`, `false`", "`false`", "Exports nothing, whatever else is set. Rows are not concerned.";
+    OTEL_EXPORTER_OTLP_PROTOCOL: "`http/protobuf`, `grpc`", "`http/protobuf`", "How spans are sent. `grpc` needs the feature `otlp-grpc`.";
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "`http/protobuf`, `grpc`", "that of `OTEL_EXPORTER_OTLP_PROTOCOL`", "The same.";
+    OTEL_EXPORTER_OTLP_HEADERS: "pairs such as `authorization=Bearer%20KEY`", "none", "Headers sent with spans, never printed.";
+    OTEL_EXPORTER_OTLP_TRACES_HEADERS: "pairs such as `authorization=Bearer%20KEY`", "those of `OTEL_EXPORTER_OTLP_HEADERS`", "The same.";
+    OTEL_EXPORTER_OTLP_TIMEOUT: "milliseconds, 1 to 600000", "`10000`", "Longest time of one export.";
+    OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: "milliseconds, 1 to 600000", "that of `OTEL_EXPORTER_OTLP_TIMEOUT`", "The same.";
+    OTEL_EXPORTER_OTLP_COMPRESSION: "`gzip`, `none`", "`none`", "Whether exports are compressed.";
+    OTEL_EXPORTER_OTLP_TRACES_COMPRESSION: "`gzip`, `none`", "that of `OTEL_EXPORTER_OTLP_COMPRESSION`", "The same.";
+    OTEL_TRACES_SAMPLER: "`always_on`, `always_off`, `traceidratio`, each also after `parentbased_`", "the `rate` of `ACTIVITY_SAMPLE`, after `parentbased_`", "Whether the services that a request calls are asked to keep its trace. After `parentbased_` a believed caller's word counts: what it keeps is kept here.";
+    OTEL_TRACES_SAMPLER_ARG: "number, 0 to 1", "`1`", "The chance of `traceidratio`.";
+    OTEL_PROPAGATORS: "some of `tracecontext`, `baggage`, comma-separated, or `none`", "`tracecontext,baggage`", "What carries the trace to the services that a request calls.";
+    OTEL_BSP_MAX_QUEUE_SIZE: "number, 1 to 16777216", "`2048`", "Spans waiting for export at most. Beyond it the newest are dropped and counted.";
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "number, 1 to 100000", "`512`", "Spans in one export at most.";
+    OTEL_BSP_SCHEDULE_DELAY: "milliseconds, 1 to 600000", "`5000`", "Longest wait of a span for its batch to fill.";
+    ACTIVITY_OTLP_BUFFER_BYTES: "size, at least `1KiB`", "`64MiB`", "Memory of spans whose request has not ended, at most. Beyond it the newest are dropped and counted.";
     ACTIVITY_HOST: "text", "the system's host name", "Column `host`.";
     ACTIVITY_SITE_VERSION: "RFC 3339 time, or seconds since 1970", "the same variable at build time, else when the executable was built", "When this deploy was built: column `site_version`.";
     ACTIVITY_SITE_REVISION: "text", "empty", "Revision of this deploy, such as a commit: column `site_revision`.";
@@ -159,9 +180,12 @@ impl Config {
         let read = Reader { lookup };
         let default = Self::default();
         let sampled = read.parsed("ACTIVITY_SAMPLE", FromStr::from_str)?;
+        let otlp = read.otlp(default.otlp)?;
+        let named = otlp.resource.iter().rev().find(|(key, _)| key == "service.name");
+        let service = read.text("OTEL_SERVICE_NAME")?.or_else(|| Some(named?.1.clone()));
         Ok(Self {
             database: read.database()?,
-            service: read.text("OTEL_SERVICE_NAME")?.unwrap_or(default.service),
+            service: service.unwrap_or(default.service),
             host: read.text("ACTIVITY_HOST")?.unwrap_or(default.host),
             site_version: read
                 .parsed("ACTIVITY_SITE_VERSION", parse_site_version)?
@@ -172,6 +196,7 @@ impl Config {
             http: read.http(default.http)?,
             redact: read.redact(default.redact)?,
             pipeline: read.pipeline(&default.pipeline)?,
+            otlp,
         })
     }
 }
@@ -285,6 +310,97 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             "false" | "0" => Ok(false),
             _ => Err("true or false"),
         })
+    }
+
+    fn otlp(&self, default: OtlpConfig) -> Result<OtlpConfig, ConfigError> {
+        let common = self.parsed("OTEL_EXPORTER_OTLP_ENDPOINT", otlp::parse_endpoint)?;
+        let traces = self.parsed("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", otlp::parse_endpoint)?;
+        let exporter = self.parsed("OTEL_TRACES_EXPORTER", TracesExporter::from_str)?;
+        let disabled = self.switch("OTEL_SDK_DISABLED")?.unwrap_or(false);
+        let protocol = either(
+            ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+            |name| self.parsed(name, OtlpProtocol::from_str),
+        )?;
+        let protocol = protocol.unwrap_or(default.protocol);
+        let wanted = match exporter {
+            Some(exporter) => exporter == TracesExporter::Otlp,
+            None => common.is_some() || traces.is_some(),
+        };
+        let common = match protocol {
+            OtlpProtocol::HttpProtobuf => common.map(|it| otlp::traces_below(&it)),
+            OtlpProtocol::Grpc => common,
+        };
+        let argument = self.parsed("OTEL_TRACES_SAMPLER_ARG", |text| {
+            let rate = text.trim().parse::<f64>().ok().filter(|it| (0.0..=1.0).contains(it));
+            rate.map(|_| text.trim().to_owned()).ok_or("a number from 0 to 1")
+        })?;
+        let head = self
+            .parsed("OTEL_TRACES_SAMPLER", |text| HeadSampling::parse(text, argument.as_deref()))?;
+        let headers =
+            either(["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"], |name| {
+                self.secret_pairs(name)
+            })?;
+        let timeout =
+            either(["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], |name| {
+                self.milliseconds(name)
+            })?;
+        let gzip = either(
+            ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
+            |name| {
+                self.parsed(name, |text| match text.trim() {
+                    "gzip" => Ok(true),
+                    "none" => Ok(false),
+                    _ => Err("gzip or none"),
+                })
+            },
+        )?;
+        Ok(OtlpConfig {
+            enabled: wanted && !disabled,
+            endpoint: traces.or(common),
+            protocol,
+            headers: headers.unwrap_or(default.headers),
+            timeout: timeout.unwrap_or(default.timeout),
+            gzip: gzip.unwrap_or(default.gzip),
+            resource: self
+                .parsed("OTEL_RESOURCE_ATTRIBUTES", otlp::parse_pairs)?
+                .unwrap_or(default.resource),
+            head: head.unwrap_or(default.head),
+            propagators: self
+                .parsed("OTEL_PROPAGATORS", FromStr::from_str)?
+                .unwrap_or(default.propagators),
+            queue_spans: self
+                .number("OTEL_BSP_MAX_QUEUE_SIZE", 1..=1 << 24)?
+                .unwrap_or(default.queue_spans),
+            batch_spans: self
+                .number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1..=100_000)?
+                .unwrap_or(default.batch_spans),
+            batch_interval: self
+                .milliseconds("OTEL_BSP_SCHEDULE_DELAY")?
+                .unwrap_or(default.batch_interval),
+            buffer_bytes: self
+                .size("ACTIVITY_OTLP_BUFFER_BYTES", 1 << 10..=usize::MAX)?
+                .unwrap_or(default.buffer_bytes),
+        })
+    }
+
+    /// Pairs whose values are not repeated in an error.
+    fn secret_pairs(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<Vec<(String, Secret)>>, ConfigError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let pairs = otlp::parse_pairs(&text)
+            .map_err(|problem| ConfigError::without_value(name, problem))?;
+        Ok(Some(pairs.into_iter().map(|(key, value)| (key, Secret::new(value))).collect()))
+    }
+
+    /// A duration as OpenTelemetry's variables give it: in milliseconds, without a unit.
+    fn milliseconds(&self, name: &'static str) -> Result<Option<Duration>, ConfigError> {
+        let millis = self.parsed(name, |text| {
+            let millis = text.trim().parse::<u64>().ok().filter(|it| (1..=600_000).contains(it));
+            millis.ok_or("milliseconds without a unit, from 1 to 600000")
+        })?;
+        Ok(millis.map(Duration::from_millis))
     }
 
     fn database(&self) -> Result<Database, ConfigError> {
@@ -455,6 +571,15 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
     }
 }
 
+/// What the first of two variables says, else the second. Both are checked.
+fn either<T>(
+    [first, second]: [&'static str; 2],
+    read: impl Fn(&'static str) -> Result<Option<T>, ConfigError>,
+) -> Result<Option<T>, ConfigError> {
+    let (first, second) = (read(first)?, read(second)?);
+    Ok(first.or(second))
+}
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 const YEAR: Duration = Duration::from_hours(365 * 24);
 
@@ -569,6 +694,7 @@ mod tests {
             assert!(message.starts_with(var.name) && message.contains("expected "), "{message}");
             assert!(
                 ["ACTIVITY_DB", "ACTIVITY_VISIT_KEYS"].contains(&var.name)
+                    || var.name.ends_with("_HEADERS")
                     || message.contains("no such <value> ("),
                 "{message}"
             );
@@ -630,6 +756,38 @@ mod tests {
         assert_eq!((it.user.as_str(), it.password.expose()), ("ana", "hunter2"));
         assert_eq!(it.retention, Some(Duration::from_hours(90 * 24)));
         assert_eq!(it.rollup_retention, Some(Duration::from_hours(730 * 24)));
+    }
+
+    #[test]
+    fn spans_are_exported_where_an_endpoint_asks_for_it_and_nothing_forbids_it() {
+        let otlp = |vars: &[(&str, &str)]| with(vars).unwrap().otlp;
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+        assert!(!otlp(&[]).enabled);
+        assert!(otlp(&[endpoint]).enabled);
+        assert!(otlp(&[("OTEL_TRACES_EXPORTER", "otlp")]).enabled);
+        assert!(!otlp(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]).enabled);
+        assert!(!otlp(&[endpoint, ("OTEL_SDK_DISABLED", "true")]).enabled);
+        assert_eq!(otlp(&[endpoint]).address(), "http://collector:4318/v1/traces");
+        let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://other/x");
+        assert_eq!(otlp(&[endpoint, whole]).address(), "http://other/x");
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        assert_eq!(otlp(&[endpoint, grpc]).address(), "http://collector:4318/");
+        assert_eq!(otlp(&[grpc]).address(), "http://localhost:4317");
+    }
+
+    #[test]
+    fn the_service_is_named_by_its_own_variable_before_the_resource() {
+        let resource = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop%20a,x=y");
+        let service = |vars: &[(&str, &str)]| with(vars).unwrap().service;
+        assert_eq!(service(&[resource]), "shop a");
+        assert_eq!(service(&[resource, ("OTEL_SERVICE_NAME", "shop")]), "shop");
+    }
+
+    #[test]
+    fn a_key_in_a_malformed_header_is_not_repeated() {
+        let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2");
+        let error = with(&[headers]).unwrap_err().to_string();
+        assert!(error.contains("KEY=VALUE") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod database;
 pub mod env;
 mod filter;
 mod http;
+mod otlp;
 mod redact;
 mod sample;
 mod units;
@@ -29,6 +30,7 @@ pub use env::{ConfigError, EnvVar};
 pub use filter::SpanFilter;
 pub(crate) use filter::is_exporter as filter_is_exporter;
 pub use http::{ClientAddressHeader, HttpConfig, Networks, StoredAddress, TraceparentTrust};
+pub use otlp::{HeadSampling, OtlpConfig, OtlpProtocol, Propagators};
 pub use redact::{RedactConfig, RedactPattern};
 pub use sample::{Faults, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn};
 pub use units::{ByteSize, parse_duration};
@@ -42,7 +44,8 @@ use crate::model::Timestamp;
 pub struct Config {
     /// Where activities go. Default: JSON lines on standard output. `ACTIVITY_DB`.
     pub database: Database,
-    /// Name of this service. Default: the executable's name. `OTEL_SERVICE_NAME`.
+    /// Name of this service. Default: `service.name` of `OTEL_RESOURCE_ATTRIBUTES`, else the
+    /// executable's name. `OTEL_SERVICE_NAME`.
     pub service: String,
     /// Host name. Default: the system's. `ACTIVITY_HOST`.
     pub host: String,
@@ -61,6 +64,8 @@ pub struct Config {
     pub redact: RedactConfig,
     /// How activities travel to the sink.
     pub pipeline: PipelineConfig,
+    /// The same requests as OpenTelemetry's spans.
+    pub otlp: OtlpConfig,
 }
 
 /// Which parentless spans begin an activity.
@@ -168,6 +173,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             redact: RedactConfig::default(),
             pipeline: PipelineConfig::default(),
+            otlp: OtlpConfig::default(),
         }
     }
 }

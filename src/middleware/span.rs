@@ -15,7 +15,7 @@ use tracing::field::Empty;
 use super::client::client_address;
 use super::grpc::Call;
 use super::layer::Settings;
-use super::traceparent::trace_of;
+use super::traceparent::{trace_of, trace_state};
 use crate::capture::{Listener, REQUEST_TARGET};
 use crate::config::TraceparentTrust;
 use crate::model::{SpanId, known_method};
@@ -73,6 +73,11 @@ pub(super) fn open_span(settings: &Settings, head: &Head<'_>, call: Option<&mut 
         }
         None => http_span(head, &caller, listener.redactor()),
     };
+    if caller.trace.is_some() && listener.has_bridge() {
+        let traceparent = header(&parts.headers, http::HeaderName::from_static("traceparent"));
+        let tracestate = trace_state(&parts.headers);
+        listener.called_by(&span, traceparent.unwrap_or_default(), &tracestate);
+    }
     Opened { span, parent: trace.map(|(_, parent)| parent), address: caller.address }
 }
 

@@ -45,6 +45,12 @@ pub(super) fn trace_of(headers: &HeaderMap) -> Option<(&str, SpanId)> {
     Some((&text[TRACE_ID], parent))
 }
 
+/// The trace state, of however many headers.
+pub(super) fn trace_state(headers: &HeaderMap) -> String {
+    let all = headers.get_all("tracestate").iter().filter_map(|it| it.to_str().ok());
+    all.collect::<Vec<_>>().join(",")
+}
+
 /// Where the trace id stands.
 const TRACE_ID: Range<usize> = 3..35;
 

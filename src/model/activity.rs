@@ -118,6 +118,8 @@ pub enum KeepReason {
     Probabilistic,
     /// The policy always keeps requests of its kind (the Collector's `always_sample`).
     AlwaysSample,
+    /// The caller keeps the trace.
+    ParentSampled,
 }
 
 impl KeepReason {
@@ -129,6 +131,7 @@ impl KeepReason {
             Self::Latency => "latency",
             Self::Probabilistic => "probabilistic",
             Self::AlwaysSample => "always_sample",
+            Self::ParentSampled => "parent_sampled",
         }
     }
 }
@@ -218,13 +221,16 @@ pub struct Activity {
     pub remote_trace_id: Option<TraceId>,
     /// The caller's span, where the caller gave the trace id.
     pub remote_parent_id: Option<SpanId>,
+    /// Whether the caller keeps the trace; `false` where it does not or does not tell.
+    pub parent_sampled: bool,
     /// Structural fingerprint of the trace; `None` when its spans were not collected.
     pub trace_hash: Option<TraceHash>,
     /// Response body, where its capture is switched on.
     pub response: String,
     /// Why the trace was kept; `None` when it was not.
     pub kept_because: Option<KeepReason>,
-    /// How many requests this kept trace stands for; 0 when it was not kept.
+    /// How many requests this kept trace stands for; 0 when it was not kept, or by the caller
+    /// alone, with a chance that it does not tell.
     pub sample_weight: f32,
     /// Something was cut to stay within the caps.
     pub truncated: bool,

@@ -37,8 +37,30 @@ pub(crate) fn heed(subscriber: &Dispatch) {
     drop(heeded);
 }
 
+/// Ends a silence, however it is left.
+#[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "`otlp` exports in silence"))]
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        end();
+    }
+}
+
+/// Runs `f` in silence. Where it is silent already, it stays so.
+#[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "`otlp` exports in silence"))]
+pub(crate) fn during<R>(f: impl FnOnce() -> R) -> R {
+    let was = SILENCE.try_with(|silence| silence.borrow().is_some()).unwrap_or(true);
+    if was {
+        return f();
+    }
+    begin();
+    let _end = End;
+    f()
+}
+
 /// From now on nothing that this thread traces is seen.
-pub(super) fn begin() {
+pub(crate) fn begin() {
     // No thread-local any more: the thread is ending.
     let _ = SILENCE.try_with(|silence| {
         let mut silence = silence.borrow_mut();
@@ -55,7 +77,7 @@ fn nobody() -> &'static Dispatch {
 }
 
 /// This thread's default subscriber is back.
-pub(super) fn end() {
+pub(crate) fn end() {
     let _ = SILENCE.try_with(|silence| silence.borrow_mut().take());
 }
 

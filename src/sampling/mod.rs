@@ -10,7 +10,8 @@
 //! What is random follows OpenTelemetry's consistent probability sampling
 //! (`trace/tracestate-probability-sampling.md`): a trace is kept when R, the low 56 bits of its id
 //! or the `rv` of its trace state, is at least the rejection threshold T. So services that share a
-//! trace id agree. `rv` is for callers of [`TailSampler`]: the layer reads no trace state. The trace then stands for 2^56 / (2^56 - T) requests.
+//! trace id agree. The layer knows `rv` where OpenTelemetry's spans stand beside its
+//! own (feature `otlp`). The trace then stands for 2^56 / (2^56 - T) requests.
 //!
 //! Invariants:
 //! - T never depends on R: the budget looks at what was *offered*, never at what was kept. So the
@@ -52,11 +53,34 @@ pub enum Decision {
     Keep {
         /// Why.
         reason: KeepReason,
-        /// How many requests it stands for.
-        weight: f32,
+        /// With what chance; `None` when nobody knows it.
+        rate: Option<Rate>,
     },
     /// Its spans are dropped; the row remains.
     Drop,
+}
+
+impl Decision {
+    /// How many requests the kept trace stands for; 0 for one that is dropped, and for one that was
+    /// kept with a chance that nobody knows. So the weights always add up to the requests.
+    #[must_use]
+    pub fn weight(self) -> f32 {
+        match self {
+            Self::Keep { rate: Some(rate), .. } => rate.weight(),
+            Self::Keep { rate: None, .. } | Self::Drop => 0.0,
+        }
+    }
+
+    /// This decision about a trace that its caller keeps, with this chance where it tells one. Both
+    /// draw the same lot, so the larger chance is the chance.
+    #[must_use]
+    pub fn with_caller(self, caller: Option<Rate>) -> Self {
+        match (self, caller) {
+            (Self::Keep { rate: Some(_), .. }, None) => self,
+            (Self::Keep { rate: Some(own), .. }, Some(caller)) if own >= caller => self,
+            _ => Self::Keep { reason: KeepReason::ParentSampled, rate: caller },
+        }
+    }
 }
 
 /// What a request turned out to be, as far as it matters for its trace.

@@ -21,6 +21,18 @@ impl Rate {
         Self::at_least_one(probability.clamp(0.0, 1.0) * RANDOM_SPACE as f64)
     }
 
+    /// The chance of a trace that is kept where its R is at least this; below 2^56.
+    #[must_use]
+    pub fn from_threshold(threshold: u64) -> Option<Self> {
+        (threshold < RANDOM_SPACE).then(|| Self(RANDOM_SPACE - threshold))
+    }
+
+    /// T: a trace is kept where its R is at least this. 2^56 for a chance of 0.
+    #[must_use]
+    pub fn threshold(self) -> u64 {
+        RANDOM_SPACE - self.0
+    }
+
     /// The probability.
     #[must_use]
     pub fn probability(self) -> f64 {
@@ -37,12 +49,15 @@ impl Rate {
         Self((values.round() as u64).max(u64::from(values > 0.0)))
     }
 
-    fn keeps(self, randomness: u64) -> bool {
+    /// Whether a trace with this R is kept.
+    #[must_use]
+    pub fn keeps(self, randomness: u64) -> bool {
         randomness >= RANDOM_SPACE - self.0
     }
 
     /// Requests that one of the kept stands for.
-    fn weight(self) -> f32 {
+    #[must_use]
+    pub fn weight(self) -> f32 {
         (RANDOM_SPACE as f64 / self.0 as f64) as f32
     }
 }
@@ -67,7 +82,7 @@ impl Claim {
     pub fn settle(self, request: &Finished<'_>, shares: Shares) -> Decision {
         let (reason, rate) = match self {
             Self::Never => return Decision::Drop,
-            Self::Certain(reason) => return Decision::Keep { reason, weight: 1.0 },
+            Self::Certain(reason) => return Decision::Keep { reason, rate: Some(Rate::ALL) },
             Self::Random(rate) => (KeepReason::Probabilistic, rate.share(shares.random)),
             // One R decides for both grounds, so the larger chance is the chance.
             Self::Rule(reason, rate) => {
@@ -76,7 +91,7 @@ impl Claim {
             }
         };
         if rate.keeps(request.randomness()) {
-            Decision::Keep { reason, weight: rate.weight() }
+            Decision::Keep { reason, rate: Some(rate) }
         } else {
             Decision::Drop
         }
@@ -88,7 +103,7 @@ impl Claim {
 /// ```
 /// use std::time::Duration;
 /// use tracing_activity::model::{KeepReason, Outcome};
-/// use tracing_activity::sampling::{Decision, Finished, Shares, TailSampler};
+/// use tracing_activity::sampling::{Decision, Finished, Rate, Shares, TailSampler};
 ///
 /// let sampler = TailSampler::new(&"errors,route:/export/*>30s".parse().unwrap());
 /// let export = Finished {
@@ -96,7 +111,7 @@ impl Claim {
 ///     duration: Duration::from_secs(31),
 ///     ..Finished::default()
 /// };
-/// let kept = Decision::Keep { reason: KeepReason::Latency, weight: 1.0 };
+/// let kept = Decision::Keep { reason: KeepReason::Latency, rate: Some(Rate::ALL) };
 /// assert_eq!(sampler.decide(&export, Shares::ALL), kept);
 /// ```
 #[derive(Debug, Clone)]
@@ -337,7 +352,7 @@ mod tests {
     }
 
     fn keep(reason: KeepReason, weight: f32) -> Decision {
-        Decision::Keep { reason, weight }
+        Decision::Keep { reason, rate: Some(Rate::new(1.0 / f64::from(weight))) }
     }
 
     #[test]
@@ -386,6 +401,20 @@ mod tests {
         let high = request(Outcome::Success, FAST, u64::MAX);
         let given = Finished { random_value: Some(0), ..high };
         assert_eq!(decide("rate=0.25", &given), Decision::Drop);
+    }
+
+    #[test]
+    fn what_the_caller_keeps_is_kept_and_the_larger_chance_is_the_chance() {
+        let half = Some(Rate::new(0.5));
+        let by_caller = |rate| Decision::Keep { reason: KeepReason::ParentSampled, rate };
+        assert_eq!(Decision::Drop.with_caller(half), by_caller(half));
+        let random = keep(KeepReason::Probabilistic, 8.0);
+        assert_eq!(random.with_caller(half), by_caller(half));
+        let failed = keep(KeepReason::StatusCode, 1.0);
+        assert_eq!(failed.with_caller(half), failed);
+        // A chance that nobody knows: it counts for nothing, and what we would keep for itself.
+        assert!(Decision::Drop.with_caller(None).weight().abs() < f32::EPSILON);
+        assert_eq!(random.with_caller(None), random);
     }
 
     #[test]

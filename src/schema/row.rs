@@ -98,6 +98,7 @@ columns! {
     site_revision: Symbols = "LowCardinality(String)", &activity.site_revision;
     remote_trace_id: Plain = "FixedString(16)", activity.remote_trace_id.unwrap_or_default().to_bytes();
     remote_parent_id: Plain = "FixedString(8)", activity.remote_parent_id.unwrap_or_default().to_bytes();
+    parent_sampled: Plain = "Bool", activity.parent_sampled;
     trace_hash: Symbols = "LowCardinality(String)", activity.trace_hash.map(hex).as_ref().map_or("", text);
     response: Texts = "String", &activity.response;
     kept_because: Symbols = "LowCardinality(String)", activity.kept_because.map_or("", KeepReason::as_str);

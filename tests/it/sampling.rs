@@ -139,11 +139,12 @@ fn under_a_budget_errors_are_kept_the_rest_is_bounded_and_the_estimate_stays_tru
             ekind: draw(&mut random),
             ..Finished::default()
         };
-        let weight = match sampler.decide(&finished, || nanos) {
-            Decision::Keep { reason, weight } => {
+        let decision = sampler.decide(&finished, || nanos);
+        let weight = match decision {
+            Decision::Keep { reason, .. } => {
                 *kept.entry(reason as u8).or_default() += 1;
                 by_second[second][usize::from(!failed)] += 1;
-                Some(weight)
+                Some(decision.weight())
             }
             Decision::Drop => None,
         };

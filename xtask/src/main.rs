@@ -8,6 +8,7 @@ mod demo;
 mod engine;
 mod env;
 mod frameworks;
+mod otlp_proof;
 mod schema;
 mod schema_bench;
 mod shapes;
@@ -48,6 +49,8 @@ enum Task {
     Frameworks(frameworks::MatrixArgs),
     /// Measure what capture costs an axum hello-world under load from another process
     Overhead(frameworks::OverheadArgs),
+    /// Compare rows and OpenTelemetry's spans of the same requests
+    OtlpProof(otlp_proof::Args),
     /// Write the table of environment variables into README.md
     Env(env::Args),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::SchemaBench(args) => schema_bench::run(&args),
         Task::Frameworks(args) => frameworks::matrix(&args),
         Task::Overhead(args) => frameworks::overhead(&args),
+        Task::OtlpProof(args) => otlp_proof::run(&args),
         Task::Env(args) => env::run(&args),
     };
     match done {

@@ -32,7 +32,7 @@ use anyhow::{Context as _, Result};
 use embedded_clickhouse::{Options, Server, fetch};
 
 pub(crate) use process::Collector;
-pub(crate) use settings::{Configuration, Settings, TABLES, Target, make_tables};
+pub(crate) use settings::{Configuration, Settings, TABLES, Target, make_tables, temporary_folder};
 
 /// Builds the Collector, unless it is there; or does something with it.
 #[derive(Debug, clap::Args)]

@@ -136,7 +136,7 @@ pub(crate) fn make_tables(server: &Server) -> Result<()> {
 }
 
 /// A new folder among the temporary ones.
-pub(super) fn temporary_folder(purpose: &str) -> Result<PathBuf> {
+pub(crate) fn temporary_folder(purpose: &str) -> Result<PathBuf> {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos());
     let name = format!("collector-{purpose}-{}-{nanos:x}", std::process::id());
     let folder = std::env::temp_dir().join(name);

@@ -1,0 +1,265 @@
+//! How requests go out as OpenTelemetry's spans: the variables that its specification defines.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::Secret;
+
+/// How spans are exported over OTLP, with the feature `otlp`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct OtlpConfig {
+    /// Whether spans are exported. Default: when the environment names an endpoint, or
+    /// `OTEL_TRACES_EXPORTER=otlp`, and `OTEL_SDK_DISABLED` does not forbid it.
+    pub enabled: bool,
+    /// Where to: over HTTP the whole address, such as `http://localhost:4318/v1/traces`; for gRPC
+    /// `http://localhost:4317`. `None`: these defaults. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub endpoint: Option<String>,
+    /// Default: Protobuf over HTTP. `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    pub protocol: OtlpProtocol,
+    /// Sent with every export. `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub headers: Vec<(String, Secret)>,
+    /// Longest time of one export. Default: 10 s. `OTEL_EXPORTER_OTLP_TIMEOUT`.
+    pub timeout: Duration,
+    /// Whether exports are compressed. Default: no. `OTEL_EXPORTER_OTLP_COMPRESSION`.
+    pub gzip: bool,
+    /// Attributes of the resource beside those known from the configuration.
+    /// `OTEL_RESOURCE_ATTRIBUTES`.
+    pub resource: Vec<(String, String)>,
+    /// What the next services are told. `OTEL_TRACES_SAMPLER`.
+    pub head: HeadSampling,
+    /// What carries the trace to the next services. `OTEL_PROPAGATORS`.
+    pub propagators: Propagators,
+    /// Finished spans waiting for export at most. Default: 2048. `OTEL_BSP_MAX_QUEUE_SIZE`.
+    pub queue_spans: usize,
+    /// Spans in one export at most. Default: 512. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+    pub batch_spans: usize,
+    /// Longest wait of a span for its batch to fill. Default: 5 s. `OTEL_BSP_SCHEDULE_DELAY`.
+    pub batch_interval: Duration,
+    /// Memory of spans whose request has not ended, at most. Default: 64 MiB.
+    /// `ACTIVITY_OTLP_BUFFER_BYTES`.
+    pub buffer_bytes: usize,
+}
+
+impl Default for OtlpConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            endpoint: None,
+            protocol: OtlpProtocol::default(),
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            gzip: false,
+            resource: Vec::new(),
+            head: HeadSampling::default(),
+            propagators: Propagators::default(),
+            queue_spans: 2048,
+            batch_spans: 512,
+            batch_interval: Duration::from_secs(5),
+            buffer_bytes: 64 << 20,
+        }
+    }
+}
+
+impl OtlpConfig {
+    /// The address that exports go to.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.endpoint.as_deref().unwrap_or(match self.protocol {
+            OtlpProtocol::HttpProtobuf => "http://localhost:4318/v1/traces",
+            OtlpProtocol::Grpc => "http://localhost:4317",
+        })
+    }
+}
+
+/// How exports are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OtlpProtocol {
+    /// Protobuf over HTTP.
+    #[default]
+    HttpProtobuf,
+    /// gRPC, with the feature `otlp-grpc`.
+    Grpc,
+}
+
+impl FromStr for OtlpProtocol {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim() {
+            "http/protobuf" => Ok(Self::HttpProtobuf),
+            "grpc" => Ok(Self::Grpc),
+            _ => Err("http/protobuf or grpc"),
+        }
+    }
+}
+
+/// What a request's head decides: whether the services that it calls are asked to keep the trace.
+/// What becomes of the trace here is decided when the request is over, by `ACTIVITY_SAMPLE`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct HeadSampling {
+    /// A believed caller's word counts: they are asked as the caller asks us, and what it keeps is
+    /// kept. Default: yes.
+    pub parent_based: bool,
+    /// The chance of a trace that begins here. `None`: the `rate` of `ACTIVITY_SAMPLE`.
+    pub rate: Option<f64>,
+}
+
+impl Default for HeadSampling {
+    fn default() -> Self {
+        Self { parent_based: true, rate: None }
+    }
+}
+
+impl HeadSampling {
+    /// Reads `OTEL_TRACES_SAMPLER`, with the text of `OTEL_TRACES_SAMPLER_ARG`.
+    pub(super) fn parse(name: &str, argument: Option<&str>) -> Result<Self, String> {
+        let (parent_based, kind) = match name.trim().strip_prefix("parentbased_") {
+            Some(kind) => (true, kind),
+            None => (false, name.trim()),
+        };
+        let rate = match kind {
+            "always_on" => 1.0,
+            "always_off" => 0.0,
+            "traceidratio" => match argument.map_or(Ok(1.0), str::parse) {
+                Ok(rate) if (0.0..=1.0).contains(&rate) => rate,
+                _ => {
+                    return Err(
+                        "expected OTEL_TRACES_SAMPLER_ARG to be a number from 0 to 1".to_owned()
+                    );
+                }
+            },
+            _ => {
+                return Err("expected always_on, always_off, traceidratio, or one of them after parentbased_"
+                    .to_owned());
+            }
+        };
+        Ok(Self { parent_based, rate: Some(rate) })
+    }
+}
+
+/// What carries the trace to the next services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Propagators {
+    /// W3C Trace Context: `traceparent` and `tracestate`.
+    pub trace_context: bool,
+    /// W3C Baggage.
+    pub baggage: bool,
+}
+
+impl Default for Propagators {
+    fn default() -> Self {
+        Self { trace_context: true, baggage: true }
+    }
+}
+
+impl FromStr for Propagators {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut them = Self { trace_context: false, baggage: false };
+        for name in text.split(',').map(str::trim) {
+            match name {
+                "tracecontext" => them.trace_context = true,
+                "baggage" => them.baggage = true,
+                "none" => {}
+                _ => return Err("tracecontext, baggage, both with a comma, or none"),
+            }
+        }
+        Ok(them)
+    }
+}
+
+/// The address of the traces below a common one.
+pub(super) fn traces_below(endpoint: &str) -> String {
+    format!("{}/v1/traces", endpoint.trim_end_matches('/'))
+}
+
+/// An address over HTTP.
+pub(super) fn parse_endpoint(text: &str) -> Result<String, &'static str> {
+    const ACCEPTED: &str = "an address such as http://localhost:4318";
+    let url = Url::parse(text.trim()).map_err(|_| ACCEPTED)?;
+    let usable = matches!(url.scheme(), "http" | "https") && url.has_host();
+    usable.then(|| text.trim().to_owned()).ok_or(ACCEPTED)
+}
+
+/// A list such as `a=b,c=d`, its values percent-encoded.
+pub(super) fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut pairs = Vec::new();
+    let mut at = 0;
+    for part in text.split(',') {
+        let wrong = || format!("expected KEY=VALUE pairs such as a=b,c=d, at character {}", at + 1);
+        if !part.trim().is_empty() {
+            let (key, value) = part.split_once('=').ok_or_else(wrong)?;
+            let value = percent_decode_str(value.trim()).decode_utf8().map_err(|_| wrong())?;
+            if key.trim().is_empty() {
+                return Err(wrong());
+            }
+            pairs.push((key.trim().to_owned(), value.into_owned()));
+        }
+        at += part.chars().count() + 1;
+    }
+    Ok(pairs)
+}
+
+/// `OTEL_TRACES_EXPORTER`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TracesExporter {
+    Otlp,
+    None,
+}
+
+impl FromStr for TracesExporter {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim() {
+            "otlp" => Ok(Self::Otlp),
+            "none" => Ok(Self::None),
+            _ => Err("otlp or none"),
+        }
+    }
+}
+
+impl fmt::Display for OtlpProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HttpProtobuf => "http/protobuf",
+            Self::Grpc => "grpc",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_decoded_and_a_broken_one_is_named_by_its_place() {
+        let pairs = parse_pairs("a=b, c=d%2Ce ,").unwrap();
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(pairs, [pair("a", "b"), pair("c", "d,e")]);
+        assert!(parse_pairs("a=b,cd").unwrap_err().ends_with("at character 5"));
+        assert!(parse_pairs("=b").unwrap_err().ends_with("at character 1"));
+        assert!(parse_pairs("a=%ff").is_err());
+    }
+
+    #[test]
+    fn samplers_are_those_of_the_specification() {
+        let parse = HeadSampling::parse;
+        let of = |parent_based, rate| Ok(HeadSampling { parent_based, rate: Some(rate) });
+        assert_eq!(parse("always_on", None), of(false, 1.0));
+        assert_eq!(parse("parentbased_always_off", None), of(true, 0.0));
+        assert_eq!(parse("parentbased_traceidratio", Some("0.25")), of(true, 0.25));
+        assert!(parse("traceidratio", Some("2")).unwrap_err().contains("_ARG"));
+        assert!(parse("jaeger_remote", None).unwrap_err().contains("always_on"));
+    }
+}

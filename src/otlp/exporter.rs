@@ -1,0 +1,88 @@
+//! [`CountedExporter`]: counts what an exporter really delivers.
+
+use std::fmt;
+use std::io::Write as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+
+use super::stats::Tally;
+use crate::pipeline::silence;
+
+/// Wraps a span exporter: counts the spans of exports that succeed and of those that fail, and
+/// exports in silence, so that its HTTP client makes no spans. The first failure is told on standard
+/// error.
+///
+/// The SDK's processors say `Ok` to a flush although a refused connection lost everything.
+pub struct CountedExporter<E> {
+    inner: E,
+    tally: Arc<Tally>,
+}
+
+impl<E> fmt::Debug for CountedExporter<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CountedExporter").field(&self.tally.snapshot()).finish()
+    }
+}
+
+impl<E: SpanExporter> CountedExporter<E> {
+    pub(super) fn new(inner: E, tally: Arc<Tally>) -> Self {
+        tally.counted.store(true, std::sync::atomic::Ordering::Relaxed);
+        Self { inner, tally }
+    }
+}
+
+/// An export under way. One that is given up or panics has failed.
+struct Export<'a> {
+    tally: &'a Tally,
+    spans: u64,
+    arrived: bool,
+    problem: String,
+}
+
+impl Drop for Export<'_> {
+    fn drop(&mut self) {
+        if self.tally.settle(self.spans, self.arrived) {
+            let problem = if self.problem.is_empty() { "it was given up" } else { &self.problem };
+            // Standard error may be closed: no reason to panic.
+            let _ = writeln!(
+                std::io::stderr(),
+                "tracing-activity: spans cannot be exported: {problem}; they are lost and counted"
+            );
+        }
+    }
+}
+
+impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let mut export = Export {
+            tally: &self.tally,
+            spans: batch.len() as u64,
+            arrived: false,
+            problem: String::new(),
+        };
+        let mut inner = pin!(self.inner.export(batch));
+        let result = std::future::poll_fn(|cx| silence::during(|| inner.as_mut().poll(cx))).await;
+        export.arrived = result.is_ok();
+        if let Err(error) = &result {
+            export.problem = error.to_string();
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        silence::during(|| self.inner.shutdown_with_timeout(timeout))
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        silence::during(|| self.inner.force_flush())
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}

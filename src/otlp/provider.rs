@@ -1,0 +1,281 @@
+//! [`Exporting`]: the tracer provider that [`init`](crate::init) makes, from its configuration to its
+//! end.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use opentelemetry::propagation::TextMapCompositePropagator;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{KeyValue, global};
+use opentelemetry_otlp::{
+    Compression, ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
+use tracing_subscriber::Layer;
+
+use super::link::Link;
+use super::transport::{Background, Http, InBackground};
+use crate::config::{Config, ConfigError, OtlpConfig, OtlpProtocol, Propagators};
+use crate::error::Error;
+use crate::model::Timestamp;
+
+/// The name of the tracer, and of the scope in exported spans.
+const SCOPE: &str = "tracing-activity";
+
+/// How often the end of a shutdown is looked for.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A running export of spans.
+#[derive(Debug)]
+pub(crate) struct Exporting {
+    link: Link,
+    provider: SdkTracerProvider,
+    /// Ends with this.
+    _background: Background,
+}
+
+impl Exporting {
+    /// Sets up the export of this configuration.
+    pub(crate) fn start(config: &Config) -> Result<Self, Error> {
+        let background = Background::start().map_err(Error::thread)?;
+        let link = Link::new(config);
+        let otlp = &config.otlp;
+        let exporter = exporter(otlp, &background)?;
+        // The SDK's own retries end before this.
+        let timeout = otlp.timeout.saturating_add(Duration::from_secs(1));
+        let exporter = link.counted(InBackground::new(exporter, &background, timeout));
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(otlp.queue_spans)
+            .with_max_export_batch_size(otlp.batch_spans.min(otlp.queue_spans))
+            .with_scheduled_delay(otlp.batch_interval)
+            .build();
+        let batches = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(link.gate(batches))
+            .with_sampler(link.sampler())
+            .with_id_generator(link.id_generator())
+            .with_resource(resource(config))
+            .build();
+        Ok(Self { link, provider, _background: background })
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The layer that turns `tracing`'s spans into OpenTelemetry's, to be added outside of the
+    /// activities'.
+    pub(crate) fn layer<S>(&self) -> Box<dyn Layer<S> + Send + Sync>
+    where
+        S: tracing_core::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+        S: Send + Sync,
+    {
+        let tracer = self.provider.tracer(SCOPE);
+        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(self.link.filter()).boxed()
+    }
+
+    /// Makes this the provider and the propagators of code that asks OpenTelemetry for them.
+    pub(crate) fn install(&self, wanted: Propagators) {
+        global::set_tracer_provider(self.provider.clone());
+        let mut propagators: Vec<
+            Box<dyn opentelemetry::propagation::TextMapPropagator + Send + Sync>,
+        > = Vec::new();
+        if wanted.trace_context {
+            propagators.push(Box::new(TraceContextPropagator::new()));
+        }
+        if wanted.baggage {
+            propagators.push(Box::new(BaggagePropagator::new()));
+        }
+        global::set_text_map_propagator(TextMapCompositePropagator::new(propagators));
+    }
+
+    /// Exports what waits, until the deadline at the latest. Tells whether it all came to an end.
+    pub(crate) fn flush(&self, end: Instant) -> bool {
+        let provider = self.provider.clone();
+        let flushed = in_thread(move || {
+            let _ = provider.force_flush();
+        });
+        wait(&flushed, end) && self.link.is_settled()
+    }
+
+    /// Begins the end: what is not decided is dropped, what waits is exported.
+    pub(crate) fn begin_shutdown(&self, deadline: Duration) -> Ending {
+        self.link.close();
+        let provider = self.provider.clone();
+        let link = self.link.clone();
+        let deadline = deadline.min(Duration::from_hours(24 * 365));
+        let end = Instant::now() + deadline;
+        if link.is_given_up() {
+            // Once is enough: nothing is waited for any more.
+            return Ending { link, ended: mpsc::sync_channel(1).1, end };
+        }
+        let ended = in_thread(move || {
+            // The processor's own answer says little: what matters is what was settled.
+            let _ = provider.shutdown_with_timeout(deadline);
+            while !link.is_settled() && Instant::now() < end {
+                thread::sleep(LOOK);
+            }
+        });
+        Ending { link: self.link.clone(), ended, end }
+    }
+}
+
+/// A shutdown under way.
+pub(crate) struct Ending {
+    link: Link,
+    ended: mpsc::Receiver<()>,
+    end: Instant,
+}
+
+impl Ending {
+    /// Waits for the end, or for the deadline. What is not exported then is lost. Tells whether
+    /// nothing was.
+    pub(crate) fn wait(self) -> bool {
+        wait(&self.ended, self.end);
+        self.link.give_up()
+    }
+}
+
+/// Runs `f` on a thread of its own: whatever it waits for, the caller keeps its deadline.
+fn in_thread(f: impl FnOnce() + Send + 'static) -> mpsc::Receiver<()> {
+    let (done, ended) = mpsc::sync_channel(1);
+    // Where no thread can be had, the sender is dropped and nothing waited for.
+    let _ = thread::Builder::new().name("activity-otlp-end".to_owned()).spawn(move || {
+        f();
+        let _ = done.send(());
+    });
+    ended
+}
+
+fn wait(ended: &mpsc::Receiver<()>, end: Instant) -> bool {
+    ended.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok()
+}
+
+fn exporter(otlp: &OtlpConfig, background: &Background) -> Result<SpanExporter, Error> {
+    let wrong = |error: ExporterBuildError| {
+        Error::from(ConfigError::without_value("OTEL_EXPORTER_OTLP_ENDPOINT", error.to_string()))
+    };
+    match otlp.protocol {
+        OtlpProtocol::HttpProtobuf => {
+            if !cfg!(feature = "otlp-tls") && otlp.address().starts_with("https:") {
+                return Err(without_feature(
+                    "OTEL_EXPORTER_OTLP_ENDPOINT",
+                    "no TLS for https://",
+                    "otlp-tls",
+                ));
+            }
+            let pairs = otlp.headers.iter();
+            let headers: HashMap<String, String> =
+                pairs.map(|(key, value)| (key.clone(), value.expose().to_owned())).collect();
+            let mut builder = SpanExporter::builder()
+                .with_http()
+                .with_http_client(Http::new().map_err(|error| no_roots(&error))?)
+                .with_protocol(Protocol::HttpBinary)
+                .with_endpoint(otlp.address())
+                .with_timeout(otlp.timeout)
+                .with_headers(headers);
+            if otlp.gzip {
+                builder = builder.with_compression(Compression::Gzip);
+            }
+            builder.build().map_err(wrong)
+        }
+        OtlpProtocol::Grpc => grpc(otlp, background, wrong),
+    }
+}
+
+#[cfg(feature = "otlp-grpc")]
+fn grpc(
+    otlp: &OtlpConfig,
+    background: &Background,
+    wrong: impl Fn(ExporterBuildError) -> Error,
+) -> Result<SpanExporter, Error> {
+    use opentelemetry_otlp::WithTonicConfig;
+    use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
+    use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+
+    // The channel is driven by the runtime that it is made on.
+    let _inside = background.handle().enter();
+    let mut headers = http::HeaderMap::new();
+    for (key, value) in &otlp.headers {
+        let key = http::HeaderName::try_from(key);
+        let value = http::HeaderValue::try_from(value.expose());
+        let (Ok(key), Ok(value)) = (key, value) else {
+            return Err(ConfigError::without_value(
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "expected names and values that headers of gRPC can have",
+            )
+            .into());
+        };
+        headers.insert(key, value);
+    }
+    let mut builder = SpanExporter::builder()
+        .with_tonic()
+        .with_protocol(Protocol::Grpc)
+        .with_endpoint(otlp.address())
+        .with_timeout(otlp.timeout)
+        .with_metadata(MetadataMap::from_headers(headers));
+    if otlp.address().starts_with("https:") {
+        builder = builder.with_tls_config(ClientTlsConfig::new().with_native_roots());
+    }
+    if otlp.gzip {
+        builder = builder.with_compression(Compression::Gzip);
+    }
+    builder.build().map_err(wrong)
+}
+
+#[cfg(not(feature = "otlp-grpc"))]
+fn grpc(
+    _otlp: &OtlpConfig,
+    _background: &Background,
+    _wrong: impl Fn(ExporterBuildError) -> Error,
+) -> Result<SpanExporter, Error> {
+    Err(without_feature("OTEL_EXPORTER_OTLP_PROTOCOL", "no gRPC", "otlp-grpc"))
+}
+
+fn without_feature(name: &'static str, lacks: &str, feature: &str) -> Error {
+    ConfigError::without_value(
+        name,
+        format!(
+            "this build has {lacks}; add the feature: tracing-activity = {{ features = [\"{feature}\"] }}"
+        ),
+    )
+    .into()
+}
+
+fn no_roots(error: &io::Error) -> Error {
+    ConfigError::without_value(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        format!("the system's certificates cannot be read: {error}"),
+    )
+    .into()
+}
+
+/// Who exports. What `OTEL_RESOURCE_ATTRIBUTES` says of anything but the service's name stands.
+fn resource(config: &Config) -> Resource {
+    let mut attributes = vec![
+        KeyValue::new("service.version", version(config.site_version)),
+        KeyValue::new("host.name", config.host.clone()),
+    ];
+    if !config.site_revision.is_empty() {
+        attributes.push(KeyValue::new("vcs.ref.head.revision", config.site_revision.clone()));
+    }
+    let given = config.otlp.resource.iter().filter(|(key, _)| key != "service.name");
+    attributes.extend(given.map(|(key, value)| KeyValue::new(key.clone(), value.clone())));
+    Resource::builder()
+        .with_attributes(attributes)
+        // Last: the SDK would let `OTEL_RESOURCE_ATTRIBUTES` win over `OTEL_SERVICE_NAME`.
+        .with_service_name(config.service.clone())
+        .build()
+}
+
+/// The deploy, as the column `site_version` shows it.
+fn version(built: Timestamp) -> String {
+    let seconds = Duration::from_secs((built.as_micros().max(0) as u64) / 1_000_000);
+    let time: SystemTime = UNIX_EPOCH + seconds;
+    humantime::format_rfc3339_seconds(time).to_string()
+}

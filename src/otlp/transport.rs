@@ -1,0 +1,162 @@
+//! The runtime that exports run on, and the HTTP client.
+//!
+//! The SDK's batch processor has a thread of its own and no runtime; what it exports by needs one. On
+//! the application's runtime an export would depend on it: on one with a single thread that waits for
+//! the shutdown, nothing would ever be sent.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::pipeline::silence;
+
+/// Bytes of an answer that are read: it is short or wrong.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// A runtime on a silent thread of its own. Dropping it ends what runs there.
+#[derive(Debug)]
+pub(super) struct Background {
+    handle: Handle,
+    /// Held until the end.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Background {
+    pub(super) fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .thread_keep_alive(Duration::from_secs(1))
+            .on_thread_start(silence::begin)
+            // A scoped subscriber makes every other thread pay: only while there is work.
+            .on_thread_unpark(silence::begin)
+            .on_thread_park(silence::end)
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        thread::Builder::new().name("activity-otlp".to_owned()).spawn(move || {
+            silence::begin();
+            // The sender is dropped to stop.
+            let _ = runtime.block_on(stopped);
+            runtime.shutdown_background();
+            silence::end();
+        })?;
+        Ok(Self { handle, _stop: stop })
+    }
+
+    #[cfg(feature = "otlp-grpc")]
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+/// Runs the exports of another exporter on the background's runtime.
+pub(super) struct InBackground<E> {
+    inner: Arc<E>,
+    handle: Handle,
+    timeout: Duration,
+}
+
+impl<E> fmt::Debug for InBackground<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InBackground").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl<E> InBackground<E> {
+    pub(super) fn new(inner: E, background: &Background, timeout: Duration) -> Self {
+        Self { inner: Arc::new(inner), handle: background.handle.clone(), timeout }
+    }
+}
+
+impl<E: SpanExporter + 'static> SpanExporter for InBackground<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let (inner, timeout) = (Arc::clone(&self.inner), self.timeout);
+        let export = self.handle.spawn(async move {
+            match tokio::time::timeout(timeout, inner.export(batch)).await {
+                Ok(result) => result,
+                Err(_) => Err(OTelSdkError::Timeout(timeout)),
+            }
+        });
+        let failed = |error: tokio::task::JoinError| {
+            Err(OTelSdkError::InternalFailure(format!("the export ended early: {error}")))
+        };
+        export.await.unwrap_or_else(failed)
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        let _inside = self.handle.enter();
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        // It comes before the first export, when nobody else holds the exporter.
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.set_resource(resource);
+        }
+    }
+}
+
+#[cfg(feature = "otlp-tls")]
+type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
+#[cfg(not(feature = "otlp-tls"))]
+type Connector = HttpConnector;
+
+/// The HTTP client of OTLP/HTTP: hyper's, which is in the build already by way of ClickHouse's.
+#[derive(Debug)]
+pub(super) struct Http(Client<Connector, Full<Bytes>>);
+
+impl Http {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(Client::builder(TokioExecutor::new()).build(connector()?)))
+    }
+}
+
+#[cfg(feature = "otlp-tls")]
+fn connector() -> io::Result<Connector> {
+    let builder = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?;
+    Ok(builder.https_or_http().enable_http1().build())
+}
+
+#[cfg(not(feature = "otlp-tls"))]
+#[allow(clippy::unnecessary_wraps, reason = "with TLS it may fail")]
+fn connector() -> io::Result<Connector> {
+    Ok(HttpConnector::new())
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Http {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let answer = self.0.request(request.map(Full::new)).await.map_err(|it| told(&it))?;
+        let (parts, body) = answer.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await?;
+        Ok(Response::from_parts(parts, body.to_bytes()))
+    }
+}
+
+/// The error with its causes: hyper's own says only that it could not connect.
+fn told(error: &dyn std::error::Error) -> HttpError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text.into()
+}

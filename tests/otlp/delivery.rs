@@ -1,0 +1,202 @@
+//! The whole way over HTTP, and what is counted where it ends early.
+
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use tracing::{Dispatch, info_span};
+use tracing_activity::config::Secret;
+use tracing_activity::otlp::SpanStats;
+use tracing_activity::sink::MemorySink;
+use tracing_activity::{Config, Handle, ShutdownGuard};
+
+use crate::receiver::{Receiver, black_hole, refused};
+use crate::support::{DEADLINE, config, request};
+
+/// A configuration that keeps and exports everything to this address.
+fn exporting(endpoint: &str) -> Config {
+    let mut config = config("all");
+    config.otlp.enabled = true;
+    config.otlp.endpoint = Some(endpoint.to_owned());
+    config.otlp.batch_interval = Duration::from_millis(20);
+    config.otlp.timeout = Duration::from_millis(500);
+    config
+}
+
+/// What `init` would install for this configuration.
+fn installed(config: Config) -> (Dispatch, ShutdownGuard, MemorySink) {
+    let sink = MemorySink::new();
+    let builder = tracing_activity::builder().config(config).sink(sink.clone());
+    let (subscriber, guard) = builder.subscriber().unwrap();
+    (subscriber, guard, sink)
+}
+
+/// Requests with two children each: three spans.
+fn send(subscriber: &Dispatch, requests: usize) {
+    tracing::dispatcher::with_default(subscriber, || {
+        for _ in 0..requests {
+            request("a", 200).in_scope(|| {
+                info_span!("child").in_scope(|| info_span!("leaf").in_scope(|| ()));
+            });
+        }
+    });
+}
+
+fn stats(handle: &Handle) -> SpanStats {
+    handle.span_stats().unwrap()
+}
+
+#[test]
+fn the_spans_of_every_row_arrive_over_http_with_who_sent_them() {
+    let receiver = Receiver::start();
+    let mut config = exporting(&receiver.endpoint());
+    config.service = "shop".to_owned();
+    config.site_version = tracing_activity::model::Timestamp::from_micros(1_700_000_000_000_000);
+    config.otlp.headers = vec![("x-key".to_owned(), Secret::new("hunter2"))];
+    config.otlp.resource = vec![
+        ("service.name".to_owned(), "another".to_owned()),
+        ("deployment.environment.name".to_owned(), "test".to_owned()),
+    ];
+    let (subscriber, guard, sink) = installed(config);
+    send(&subscriber, 200);
+    let handle = guard.handle();
+    assert!(guard.flush(DEADLINE));
+    assert_eq!(stats(&handle).exported, 600);
+    assert!(guard.shutdown(DEADLINE).complete);
+
+    let spans = receiver.spans();
+    assert_eq!(spans.len(), 600);
+    for row in sink.activities() {
+        let trace_id = row.trace_id().to_bytes();
+        assert_eq!(spans.iter().filter(|span| span.trace_id == trace_id).count(), 3);
+    }
+    let (headers, first) = receiver.requests().remove(0);
+    assert_eq!(headers["x-key"], "hunter2");
+    let resource = first.resource_spans[0].resource.clone().unwrap();
+    let attribute = |key: &str| {
+        let mut found = resource.attributes.iter().filter(|it| it.key == key);
+        let value = found.next().unwrap().value.clone().unwrap().value.unwrap();
+        assert!(found.next().is_none(), "{key} twice");
+        let Value::StringValue(text) = value else { panic!("{value:?}") };
+        text
+    };
+    assert_eq!(attribute("service.name"), "shop");
+    assert_eq!(attribute("service.version"), "2023-11-14T22:13:20Z");
+    assert_eq!(attribute("deployment.environment.name"), "test");
+}
+
+#[test]
+fn a_refused_port_is_a_counted_failure() {
+    let (subscriber, guard, sink) = installed(exporting(&refused()));
+    send(&subscriber, 10);
+    let handle = guard.handle();
+    guard.shutdown(DEADLINE);
+    let stats = stats(&handle);
+    assert_eq!((stats.exported, stats.failed, stats.in_flight()), (0, 30, 0), "{stats:?}");
+    // Rows are not concerned.
+    assert_eq!(sink.activities().len(), 10);
+}
+
+/// Shuts down an export that never gets an answer; it must keep the deadline, and count every span.
+fn shut_down_in_time(shutdown: impl FnOnce(ShutdownGuard, Duration) -> bool) {
+    let (_listener, endpoint) = black_hole();
+    let mut config = exporting(&endpoint);
+    config.otlp.timeout = Duration::from_mins(1);
+    let (subscriber, guard, sink) = installed(config);
+    send(&subscriber, 100);
+    let handle = guard.handle();
+    let start = Instant::now();
+    assert!(!shutdown(guard, Duration::from_secs(1)), "nothing was delivered");
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let stats = stats(&handle);
+    assert_eq!((stats.exported, stats.failed, stats.dropped.shutdown), (0, 0, 300), "{stats:?}");
+    assert_eq!(stats.in_flight(), 0);
+    assert_eq!(sink.activities().len(), 100);
+}
+
+#[test]
+fn without_a_runtime_a_shutdown_keeps_its_deadline() {
+    shut_down_in_time(|guard, deadline| guard.shutdown(deadline).complete);
+}
+
+#[test]
+fn on_a_runtime_with_one_thread_a_shutdown_keeps_its_deadline() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    shut_down_in_time(|guard, deadline| {
+        runtime.block_on(async { guard.shutdown(deadline).complete })
+    });
+}
+
+#[test]
+fn on_a_runtime_with_many_threads_a_shutdown_keeps_its_deadline() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    shut_down_in_time(|guard, deadline| {
+        runtime.block_on(async move {
+            tokio::spawn(async move { guard.shutdown(deadline).complete }).await.unwrap()
+        })
+    });
+}
+
+#[test]
+fn on_a_runtime_with_one_thread_everything_is_delivered_by_a_shutdown() {
+    let receiver = Receiver::start();
+    let (subscriber, guard, _sink) = installed(exporting(&receiver.endpoint()));
+    send(&subscriber, 100);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(runtime.block_on(async { guard.shutdown(DEADLINE) }).complete);
+    assert_eq!(receiver.spans().len(), 300);
+}
+
+#[test]
+fn what_does_not_fit_into_the_queue_is_dropped_and_counted() {
+    let (_listener, endpoint) = black_hole();
+    let mut config = exporting(&endpoint);
+    config.otlp.timeout = Duration::from_mins(1);
+    config.otlp.queue_spans = 64;
+    let (subscriber, guard, _sink) = installed(config);
+    send(&subscriber, 100);
+    let handle = guard.handle();
+    let before = stats(&handle);
+    assert_eq!((before.waiting, before.dropped.queue_full), (64, 236), "{before:?}");
+    guard.shutdown(Duration::from_millis(100));
+    let after = stats(&handle);
+    assert_eq!((after.dropped.shutdown, after.in_flight()), (64, 0), "{after:?}");
+}
+
+#[test]
+fn nothing_is_exported_unless_it_is_asked_for() {
+    let receiver = Receiver::start();
+    let mut config = exporting(&receiver.endpoint());
+    config.otlp.enabled = false;
+    let (subscriber, guard, sink) = installed(config);
+    send(&subscriber, 10);
+    assert!(guard.handle().span_stats().is_none());
+    assert!(guard.shutdown(DEADLINE).complete);
+    assert_eq!((sink.activities().len(), receiver.spans().len()), (10, 0));
+}
+
+#[cfg(not(feature = "otlp-grpc"))]
+#[test]
+fn a_protocol_that_this_build_lacks_is_an_error_that_names_the_feature() {
+    let mut config = exporting("http://localhost:4317");
+    config.otlp.protocol = tracing_activity::config::OtlpProtocol::Grpc;
+    let error = tracing_activity::builder().config(config).subscriber().unwrap_err();
+    assert!(error.is_config(), "{error}");
+    assert!(error.to_string().contains("otlp-grpc"), "{error}");
+}
+
+#[cfg(feature = "otlp-grpc")]
+#[test]
+fn over_grpc_a_refused_port_is_a_counted_failure_and_a_black_hole_holds_nobody() {
+    for (endpoint, failed) in [(refused(), 30), (black_hole().1, 30)] {
+        let mut config = exporting(endpoint.trim_end_matches("/v1/traces"));
+        config.otlp.protocol = tracing_activity::config::OtlpProtocol::Grpc;
+        let (subscriber, guard, _sink) = installed(config);
+        send(&subscriber, 10);
+        let handle = guard.handle();
+        guard.shutdown(DEADLINE);
+        let stats = stats(&handle);
+        assert_eq!((stats.exported, stats.failed, stats.in_flight()), (0, failed, 0), "{stats:?}");
+    }
+}

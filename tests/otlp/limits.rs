@@ -1,0 +1,72 @@
+//! What bounds the memory of spans that are not decided, and that what is left out is counted.
+
+use opentelemetry::trace::{Span as _, TraceContextExt as _, Tracer as _};
+use tracing::info_span;
+
+use crate::support::{Fixture, config, request};
+
+#[test]
+fn spans_beyond_the_cap_of_a_trace_are_left_out_and_counted() {
+    let mut config = config("all");
+    config.capture.max_spans = 10;
+    let fixture = Fixture::new(config);
+    fixture.run(|| {
+        request("a", 200).in_scope(|| {
+            for _ in 0..50 {
+                info_span!("child").in_scope(|| ());
+            }
+        });
+    });
+    let outcome = fixture.finish();
+    assert_eq!((outcome.spans.len(), outcome.stats.dropped.limit), (10, 41));
+}
+
+#[test]
+fn spans_beyond_the_memory_are_left_out_and_counted_and_the_root_is_not() {
+    let mut config = config("all");
+    config.otlp.buffer_bytes = 4 << 10;
+    let fixture = Fixture::new(config);
+    fixture.run(|| {
+        request("a", 200).in_scope(|| {
+            for _ in 0..50 {
+                info_span!("child", text = "x".repeat(512)).in_scope(|| ());
+            }
+            let held = fixture.link.stats();
+            assert!(held.held_bytes <= 4 << 10 && held.held > 0, "{held:?}");
+        });
+    });
+    let outcome = fixture.finish();
+    assert!(outcome.spans.iter().any(|span| span.name == "request"));
+    assert_eq!(outcome.spans.len() as u64 + outcome.stats.dropped.limit, 51);
+    assert!(outcome.stats.dropped.limit > 30, "{:?}", outcome.stats);
+}
+
+#[test]
+fn traces_beyond_the_cap_are_left_out_and_counted() {
+    let mut config = config("all");
+    config.capture.max_in_flight = 4;
+    let fixture = Fixture::new(config);
+    let open: Vec<_> = (0..10).map(|_| fixture.tracer.start("job")).collect();
+    assert_eq!(fixture.link.stats().open_traces, 4);
+    for mut span in open {
+        span.end();
+    }
+    let outcome = fixture.finish();
+    assert_eq!((outcome.spans.len(), outcome.stats.dropped.limit), (4, 6));
+}
+
+#[test]
+fn what_is_not_decided_at_the_end_is_dropped_and_counted() {
+    let fixture = Fixture::new(config("all"));
+    let open = fixture.tracer.start("job");
+    let around = opentelemetry::Context::new().with_span(open);
+    let mut inner = fixture.tracer.start_with_context("step", &around);
+    inner.end();
+    assert_eq!(fixture.link.stats().held, 1);
+    let link = fixture.link.clone();
+    fixture.shut_down();
+    drop(around);
+    let stats = link.stats();
+    assert_eq!((stats.dropped.shutdown, stats.held, stats.open_traces), (2, 0, 0), "{stats:?}");
+    assert_eq!(stats.in_flight(), 0);
+}

@@ -1,0 +1,10 @@
+//! The same requests as rows and as OpenTelemetry's spans: with the real SDK, in memory and over the
+//! wire.
+
+mod decision;
+mod delivery;
+mod identity;
+mod limits;
+mod metrics;
+mod receiver;
+mod support;

@@ -1,0 +1,80 @@
+//! An OTLP endpoint over HTTP, and ends that do not answer.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, mpsc};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+type Received = Arc<Mutex<Vec<(HeaderMap, ExportTraceServiceRequest)>>>;
+
+/// Takes what is sent to `/v1/traces`. It ends when this is dropped.
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
+    received: Received,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Receiver {
+    pub(crate) fn start() -> Self {
+        let received = Received::default();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let kept = Arc::clone(&received);
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                let take = move |headers: HeaderMap, body: Bytes| async move {
+                    let request = ExportTraceServiceRequest::decode(body).unwrap();
+                    kept.lock().unwrap().push((headers, request));
+                    // An empty answer is an empty message: everything was taken.
+                    [("content-type", "application/x-protobuf")]
+                };
+                let app = Router::new().route("/v1/traces", post(take));
+                tokio::select! {
+                    it = axum::serve(listener, app) => it.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address: told.recv().unwrap(), received, _stop: stop }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}/v1/traces", self.address)
+    }
+
+    /// Every request so far.
+    pub(crate) fn requests(&self) -> Vec<(HeaderMap, ExportTraceServiceRequest)> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// Every span so far.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        let requests = self.requests().into_iter();
+        let resources = requests.flat_map(|(_, request)| request.resource_spans);
+        resources.flat_map(|it| it.scope_spans).flat_map(|it| it.spans).collect()
+    }
+}
+
+/// An address where nobody listens.
+pub(crate) fn refused() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}/v1/traces", listener.local_addr().unwrap())
+}
+
+/// An address that takes connections and never answers, as long as the listener lives.
+pub(crate) fn black_hole() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, format!("http://{address}/v1/traces"))
+}
