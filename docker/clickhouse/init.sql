@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS `activity`.activities
     site_revision    LowCardinality(String),
     remote_trace_id  FixedString(16) COMMENT 'Zero bytes: none',
     remote_parent_id FixedString(8) COMMENT 'Span of the caller; zero bytes: none',
+    parent_sampled   Bool COMMENT 'The caller keeps the trace',
     trace_hash       LowCardinality(String) COMMENT 'Fingerprint of the trace in hexadecimal; empty: no trace',
     response         String,
     kept_because     LowCardinality(String) COMMENT 'Why the trace was kept; empty: it was not',
