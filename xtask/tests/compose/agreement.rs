@@ -230,6 +230,10 @@ fn the_library_accepts_what_the_demo_is_told() {
     assert!(database.insecure, "a password to another container is refused otherwise");
     assert!(!database.migrate, "its user may make no tables");
     assert_eq!(config.service, "shop");
+    let (host, port) = host_and_port(&env["OTEL_EXPORTER_OTLP_ENDPOINT"]);
+    assert_eq!(host, "collector");
+    assert!(ports(&compose, "collector").iter().any(|(_, inside)| *inside == port), "{port}");
+    assert!(config.otlp.enabled, "{:?}", config.otlp);
 }
 
 #[test]

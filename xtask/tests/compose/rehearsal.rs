@@ -1,8 +1,12 @@
 //! The demo as compose starts it, without Docker: its environment, its users, its tables.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use serde_json::Value;
 
@@ -26,6 +30,40 @@ fn shop() -> PathBuf {
     shops.find_map(|message| message["executable"].as_str().map(PathBuf::from)).unwrap()
 }
 
+/// Stands for the Collector: takes whatever is sent to `/v1/traces`, and counts it.
+fn collector() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let exports = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&exports);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let (mut request, mut part) = (Vec::new(), [0; 16 << 10]);
+            while !is_whole(&request) {
+                match stream.read(&mut part) {
+                    Ok(read) if read > 0 => request.extend_from_slice(&part[..read]),
+                    _ => break,
+                }
+            }
+            if request.starts_with(b"POST /v1/traces ") {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).ok();
+        }
+    });
+    (address, exports)
+}
+
+/// Whether a request has come to the end of the body that its head announces.
+fn is_whole(request: &[u8]) -> bool {
+    let Some(end) = request.windows(4).position(|it| it == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.map_or(0, |length| length.trim().parse::<usize>().unwrap());
+    request.len() >= end + 4 + length
+}
+
 #[test]
 fn the_demo_fills_the_tables_that_grafana_reads() {
     let folder = std::env::temp_dir().join(format!("compose-demo-{}", std::process::id()));
@@ -35,6 +73,9 @@ fn the_demo_fills_the_tables_that_grafana_reads() {
     let database =
         env["ACTIVITY_DB"].replace("clickhouse:8123", server.url.strip_prefix("http://").unwrap());
     env.insert("ACTIVITY_DB".to_owned(), database);
+    let (collector, exports) = collector();
+    assert!(env["OTEL_EXPORTER_OTLP_ENDPOINT"].contains("collector:4318"));
+    env.insert("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), format!("http://{collector}"));
     // In this engine everybody's password is the name.
     env.insert("ACTIVITY_PASSWORD".to_owned(), env["ACTIVITY_USER"].clone());
 
@@ -68,6 +109,7 @@ fn the_demo_fills_the_tables_that_grafana_reads() {
     assert_eq!(number("SELECT sum(requests) FROM activity.activity_minutes"), REQUESTS);
     assert!(number("SELECT count() FROM activity.trace_shapes FINAL") > 5);
     assert!(number("SELECT count() FROM activity.activity_spans") > REQUESTS);
+    assert!(exports.load(Ordering::Relaxed) > 0, "nothing went to the Collector");
     server.engine.unwrap().stop().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
 }
