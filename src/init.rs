@@ -279,16 +279,8 @@ impl Builder {
         };
         let counters = Arc::new(Counters::new());
         let queue = Arc::new(Queue::new(&config.pipeline));
-        #[cfg_attr(
-            not(any(feature = "otlp", feature = "tower")),
-            expect(unused_mut, reason = "only visits and the bridge are added")
-        )]
-        let mut parts = self.parts;
-        #[cfg(feature = "tower")]
-        {
-            let now = parts.wall.as_ref().map_or_else(SystemTime::now, |wall| wall());
-            parts.visits = Visits::new(&config.http.visits, &config.service, now.into())?;
-        }
+        #[cfg_attr(not(feature = "otlp"), expect(unused_mut, reason = "only the bridge is added"))]
+        let mut parts = with_visits(self.parts, &config)?;
         #[cfg(feature = "otlp")]
         {
             parts.bridge = self.link.as_ref().map(otlp::Link::bridge);
@@ -370,6 +362,26 @@ fn from_env() -> Result<Config, Error> {
         );
     }
     Ok(config)
+}
+
+/// Adds what follows visits, where that is asked for.
+#[cfg(feature = "tower")]
+fn with_visits(parts: Parts, config: &Config) -> Result<Parts, Error> {
+    let now = parts.wall.as_ref().map_or_else(SystemTime::now, |wall| wall());
+    let visits = Visits::new(&config.http.visits, &config.service, now.into())?;
+    Ok(Parts { visits, ..parts })
+}
+
+#[cfg(not(feature = "tower"))]
+fn with_visits(parts: Parts, config: &Config) -> Result<Parts, Error> {
+    if config.http.visits == config::Visits::Off {
+        return Ok(parts);
+    }
+    Err(config::ConfigError::without_value(
+        "ACTIVITY_VISITS",
+        "this build has no middleware to follow visits; add the feature: tracing-activity = { features = [\"tower\"] }",
+    )
+    .into())
 }
 
 fn sink_for(config: &Config) -> Result<Box<dyn Sink>, Error> {

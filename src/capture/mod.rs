@@ -14,6 +14,10 @@
 //! 4. On the worker's thread `mapping` and `trace` turn the buffer into an
 //!    [`Activity`](crate::model::Activity), and the buffer returns to the pool.
 //!
+//! What the application says of a request is a `patch`, filled apart and merged: `event` is a kind of
+//! activity as a type, `failure` an error's name and words, and `limits` bounds them all and keeps
+//! account of what that cuts.
+//!
 //! Invariants:
 //! - The application's code - a `Debug`, a closure given to [`with_activity`] - runs under no lock
 //!   of ours and with no span extension held.

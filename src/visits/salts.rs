@@ -16,8 +16,9 @@ pub(super) type Salt = [u8; 16];
 
 const DAY: u64 = 86_400;
 
-/// The salt of tomorrow is made when this many seconds are left.
-const AHEAD: u64 = 3600;
+/// The salt of tomorrow is made when this many seconds are left: some request will come in them, and
+/// with it the occasion.
+const AHEAD: u64 = 6 * 3600;
 
 /// Salts by day, counted from 1970 in UTC.
 #[derive(Debug)]
