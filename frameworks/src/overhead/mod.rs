@@ -110,9 +110,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut delivered = [None; Peer::ALL.len()];
     for (peer, service) in Peer::ALL.into_iter().zip(services) {
-        delivered[peer as usize] = service.stop()?.parse().ok();
+        delivered[peer as usize] = last_number(peer.name(), &service.stop()?);
     }
-    delivered[Peer::Otel as usize] = collector.stop()?.parse().ok();
+    delivered[Peer::Otel as usize] = last_number("collector", &collector.stop()?);
     let share =
         |peer: Peer| delivered[peer as usize].map(|it: u64| it as f64 / asked[peer as usize]);
     let run = Run { rounds, delivered: Peer::ALL.map(share) };
@@ -129,6 +129,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .context("docs/frameworks.md cannot be written")?;
     }
     Ok(())
+}
+
+/// The number that a service says last, if it is one that says something; passes on the rest.
+fn last_number(name: &str, says: &str) -> Option<u64> {
+    let (rest, last) = says.rsplit_once('\n').unwrap_or(("", says));
+    let number = last.trim().parse().ok();
+    let rest = if number.is_some() { rest } else { says };
+    if !rest.is_empty() {
+        eprintln!("{name}: {rest}");
+    }
+    number
 }
 
 /// Loads a service for a while.
@@ -266,6 +277,14 @@ mod tests {
         near(&figures["ratios"]["activity_vs_bare"]["requests_per_second"], 0.8);
         near(&figures["ratios"]["activity_vs_otel"]["requests_per_second"], 2.0);
         near(&figures["ratios"]["activity_vs_trace-json"]["processor_us"], 0.625);
+    }
+
+    #[test]
+    fn the_last_word_of_a_service_is_what_it_delivered() {
+        assert_eq!(last_number("it", "a warning\n17"), Some(17));
+        assert_eq!(last_number("it", "17"), Some(17));
+        assert_eq!(last_number("it", "a warning"), None);
+        assert_eq!(last_number("it", ""), None);
     }
 
     #[test]
