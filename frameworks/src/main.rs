@@ -53,6 +53,7 @@ enum Task {
         address: SocketAddr,
         connections: usize,
         seconds: f64,
+        rate: Option<f64>,
     },
 }
 
@@ -65,8 +66,8 @@ fn main() -> ExitCode {
         Task::Overhead(args) => overhead::run(&args),
         Task::Serve { peer, collector } => overhead::serve(peer, collector.as_deref()),
         Task::Collect => overhead::collect(),
-        Task::Load { address, connections, seconds } => {
-            overhead::load(address, connections, seconds)
+        Task::Load { address, connections, seconds, rate } => {
+            overhead::load(address, connections, seconds, rate)
         }
     };
     match done {

@@ -1,5 +1,5 @@
 //! The load: connections that are kept alive, each of which asks again as soon as it has its
-//! answer, in a process of its own.
+//! answer, or at a pace, in a process of its own.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,14 +24,21 @@ pub(crate) struct Load {
     pub(crate) p99: f64,
 }
 
-/// Asks for `seconds` on so many connections, and prints what it saw.
-pub(crate) fn run(address: SocketAddr, connections: usize, seconds: f64) -> Result<()> {
+/// Asks for `seconds` on so many connections, `rate` times a second if it is given, and prints what
+/// it saw.
+pub(crate) fn run(
+    address: SocketAddr,
+    connections: usize,
+    seconds: f64,
+    rate: Option<f64>,
+) -> Result<()> {
+    let pause = rate.map(|rate| Duration::from_secs_f64(connections as f64 / rate));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let load = runtime.block_on(async {
         let begin = Instant::now();
         let end = begin + Duration::from_secs_f64(seconds);
         let clients: Vec<_> =
-            (0..connections).map(|_| tokio::spawn(client(address, end))).collect();
+            (0..connections).map(|_| tokio::spawn(client(address, end, pause))).collect();
         let mut times = Vec::new();
         for client in clients {
             times.extend(client.await??);
@@ -50,14 +57,18 @@ pub(crate) fn run(address: SocketAddr, connections: usize, seconds: f64) -> Resu
 }
 
 /// Asks until `end`; the nanoseconds that each answer took.
-async fn client(address: SocketAddr, end: Instant) -> Result<Vec<u64>> {
+async fn client(address: SocketAddr, end: Instant, pause: Option<Duration>) -> Result<Vec<u64>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     stream.write_all(REQUEST).await?;
     // All answers are of the same length: but for the time, whose length does not change.
     let mut answer = vec![0; length_of_first(&mut stream).await?];
     let mut times = Vec::new();
+    let mut ticks = pause.map(tokio::time::interval);
     while Instant::now() < end {
+        if let Some(ticks) = &mut ticks {
+            ticks.tick().await;
+        }
         let begin = Instant::now();
         stream.write_all(REQUEST).await?;
         stream.read_exact(&mut answer).await?;

@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Seconds of each turn
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Requests a second where nobody is to be overrun
+    #[arg(long, default_value_t = 2000.0)]
+    rate: f64,
     /// Connections that are kept alive
     #[arg(long, default_value_t = 16)]
     connections: usize,
@@ -81,12 +84,33 @@ const MEASURES: [(&str, Measure); 4] = [
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(
-        args.seconds >= 0.1 && args.connections > 0,
-        "a turn needs a tenth of a second and a connection"
+        args.seconds >= 0.1 && args.connections > 0 && args.rate >= 1.0,
+        "a turn needs a tenth of a second, a connection, and a request a second"
     );
     if cfg!(debug_assertions) {
         eprintln!("this build is not optimised: its figures say little");
     }
+    let full = measure(args, None)?;
+    let paced = measure(args, Some(args.rate))?;
+    let table = format!("{}\n{}", table(&full, args)?, paced_table(&paced, args)?);
+    println!("{table}");
+    if let Some(path) = &args.json {
+        let mut all = figures(&full);
+        all["paced"] = figures(&paced);
+        std::fs::write(path, format!("{all}\n"))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    if args.docs {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/frameworks.md");
+        let text = std::fs::read_to_string(&path).context("docs/frameworks.md cannot be read")?;
+        std::fs::write(&path, between(&text, BEGIN, END, &table)?)
+            .context("docs/frameworks.md cannot be written")?;
+    }
+    Ok(())
+}
+
+/// All rounds, with so many requests a second or with as many as can be.
+fn measure(args: &Args, rate: Option<f64>) -> Result<Run> {
     let collector = Service::start(&["collect"])?;
     let address = collector.address.to_string();
     let start = |peer: Peer| Service::start(&["serve", peer.name(), "--collector", &address]);
@@ -94,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // What is asked to warm up, and for the length of the answer, is delivered like all else.
     let mut asked = [0.0; Peer::ALL.len()];
     for (service, asked) in services.iter().zip(&mut asked) {
-        *asked += turn(service, args)?.asked;
+        *asked += turn(service, args, rate)?.asked;
     }
     let mut rounds = Rounds::new();
     for round in 0..args.rounds as usize {
@@ -102,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         // Nobody is always the first.
         for offset in 0..services.len() {
             let at = (round + offset) % services.len();
-            let turn = turn(&services[at], args)?;
+            let turn = turn(&services[at], args, rate)?;
             asked[at] += turn.asked;
             turns[at] = Some(turn);
         }
@@ -115,20 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     delivered[Peer::Otel as usize] = last_number("collector", &collector.stop()?);
     let share =
         |peer: Peer| delivered[peer as usize].map(|it: u64| it as f64 / asked[peer as usize]);
-    let run = Run { rounds, delivered: Peer::ALL.map(share) };
-    let table = table(&run, args)?;
-    println!("{table}");
-    if let Some(path) = &args.json {
-        std::fs::write(path, format!("{}\n", figures(&run)))
-            .with_context(|| format!("{} cannot be written", path.display()))?;
-    }
-    if args.docs {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/frameworks.md");
-        let text = std::fs::read_to_string(&path).context("docs/frameworks.md cannot be read")?;
-        std::fs::write(&path, between(&text, BEGIN, END, &table)?)
-            .context("docs/frameworks.md cannot be written")?;
-    }
-    Ok(())
+    Ok(Run { rounds, delivered: Peer::ALL.map(share) })
 }
 
 /// The number that a service says last, if it is one that says something; passes on the rest.
@@ -143,11 +154,12 @@ fn last_number(name: &str, says: &str) -> Option<u64> {
 }
 
 /// Loads a service for a while.
-fn turn(service: &Service, args: &Args) -> Result<Turn> {
+fn turn(service: &Service, args: &Args, rate: Option<f64>) -> Result<Turn> {
     let before = service.processor_time();
     let output = this_program()?
         .args(["load", &service.address.to_string()])
         .args([args.connections.to_string(), args.seconds.to_string()])
+        .args(rate.map(|rate| rate.to_string()))
         .output()
         .context("the load cannot be started")?;
     let after = service.processor_time();
@@ -238,6 +250,25 @@ fn table(Run { rounds, delivered }: &Run, args: &Args) -> Result<String> {
         let (throughput, p99, processor) = (ratio(0), ratio(2), ratio(3));
         let name = against.name();
         writeln!(text, "| `{name}` | {throughput:.2} | {p99:.2} | {processor:.2} |")?;
+    }
+    Ok(text)
+}
+
+/// The table where nobody is overrun.
+fn paced_table(Run { rounds, delivered }: &Run, args: &Args) -> Result<String> {
+    let mut text = String::new();
+    writeln!(text, "The same at {} requests a second:\n", args.rate)?;
+    writeln!(text, "| who watches | p50 | p99 | processor time | delivered |")?;
+    writeln!(text, "|---|---|---|---|---|")?;
+    for peer in Peer::ALL {
+        let cell = |(_, measure): (&str, Measure)| {
+            let ratio = ratio(rounds, peer, Peer::Bare, measure);
+            format!("{:.0} us ({ratio:.2})", of(rounds, peer, measure))
+        };
+        let [_, p50, p99, processor] = MEASURES.map(cell);
+        let share = delivered[peer as usize];
+        let share = share.map_or(String::new(), |it| format!("{:.1} %", it * 100.0));
+        writeln!(text, "| {} | {p50} | {p99} | {processor} | {share} |", peer.says())?;
     }
     Ok(text)
 }
