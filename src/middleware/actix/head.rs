@@ -55,6 +55,7 @@ fn request_parts(request: &ServiceRequest) -> request::Parts {
         CONTENT_TYPE,
         CONTENT_ENCODING,
         HeaderName::from_static("traceparent"),
+        HeaderName::from_static("tracestate"),
         HeaderName::from_static("x-forwarded-for"),
     ];
     copy(request.headers(), &read, &OF_REQUESTS, &mut parts.headers);
@@ -108,5 +109,27 @@ fn copy_one(from: &ActixHeaders, name: &HeaderName, to: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             to.append(name, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+    use crate::middleware::traceparent::{trace_of, trace_state};
+
+    #[test]
+    fn what_the_caller_says_of_its_trace_arrives_whole() {
+        let request = TestRequest::default()
+            .append_header((
+                "traceparent",
+                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            ))
+            .append_header(("tracestate", "ot=th:8"))
+            .append_header(("tracestate", "other=1"));
+        let headers = request_parts(&request.to_srv_request()).headers;
+        assert!(trace_of(&headers).is_some());
+        assert_eq!(trace_state(&headers), "ot=th:8,other=1");
     }
 }
