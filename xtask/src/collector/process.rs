@@ -157,6 +157,28 @@ impl Collector {
         Ok(body)
     }
 
+    /// Waits until nothing is in its queue any more, by its own figures.
+    ///
+    /// # Errors
+    /// When something still waits after `patience`.
+    pub(crate) fn wait_until_empty(&self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let figures = self.telemetry()?;
+            let sizes: Vec<&str> = figures
+                .lines()
+                .filter(|line| line.starts_with("otelcol_exporter_queue_size{"))
+                .filter_map(|line| line.rsplit(' ').next())
+                .collect();
+            ensure!(!sizes.is_empty(), "no size of the queue among its figures: {figures}");
+            if sizes.iter().all(|&size| size == "0") {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the queue still holds {sizes:?}");
+            thread::sleep(LOOK);
+        }
+    }
+
     pub(crate) fn telemetry_url(&self) -> String {
         format!("http://{}/metrics", address(self.ports.telemetry))
     }

@@ -176,7 +176,7 @@ fn production(folder: &Path, args: &Args) -> Result<Figures> {
 
     let stored = arrive(&server, SPANS, sender.accepted)?;
     let rows = number(&server, &format!("SELECT count() FROM {DATABASE}.otel_traces"))?;
-    wait_until_empty(&collector)?;
+    collector.wait_until_empty(ARRIVAL)?;
     collector.stop()?;
     stop(server)?;
     Ok(Figures { accepted: sender.accepted, stored, duplicates: rows - stored, kills: 3 })
@@ -278,25 +278,6 @@ fn at_least(server: &Server, sql: &str, expected: u64) -> Result<u64> {
 fn number(server: &Server, sql: &str) -> Result<u64> {
     let text = server.query(sql)?;
     text.trim().parse().with_context(|| format!("{text:?} is no number: {sql}"))
-}
-
-/// The Collector's own figures say that nothing waits any more.
-fn wait_until_empty(collector: &Collector) -> Result<()> {
-    let deadline = Instant::now() + ARRIVAL;
-    loop {
-        let figures = collector.telemetry()?;
-        let sizes: Vec<&str> = figures
-            .lines()
-            .filter(|line| line.starts_with("otelcol_exporter_queue_size{"))
-            .filter_map(|line| line.rsplit(' ').next())
-            .collect();
-        ensure!(!sizes.is_empty(), "no size of the queue among its figures: {figures}");
-        if sizes.iter().all(|&size| size == "0") {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "the queue still holds {sizes:?}");
-        thread::sleep(Duration::from_millis(100));
-    }
 }
 
 fn stop(server: Server) -> Result<()> {
