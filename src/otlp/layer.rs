@@ -1,6 +1,6 @@
 //! [`SpansOfInterest`]: which of `tracing`'s spans become OpenTelemetry's.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tracing_core::callsite::Identifier;
@@ -19,29 +19,30 @@ use crate::capture::bridge::Requests;
 #[derive(Debug, Clone)]
 pub struct SpansOfInterest {
     requests: Arc<Requests>,
-    /// The callsites that are: known when they are registered, and never changed.
-    wanted: Arc<RwLock<HashSet<Identifier>>>,
+    /// Whether a callsite is wanted: known once it is registered, and never changed.
+    known: Arc<RwLock<HashMap<Identifier, bool>>>,
 }
 
 impl SpansOfInterest {
     pub(super) fn new(requests: Arc<Requests>) -> Self {
-        Self { requests, wanted: Arc::default() }
+        Self { requests, known: Arc::default() }
     }
 }
 
 impl<S> Filter<S> for SpansOfInterest {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        let wanted = self.wanted.read().unwrap_or_else(PoisonError::into_inner);
-        wanted.contains(&metadata.callsite())
+        let callsite = metadata.callsite();
+        let known =
+            self.known.read().unwrap_or_else(PoisonError::into_inner).get(&callsite).copied();
+        // Another thread is registering it at this moment: `tracing` does not wait for that.
+        known.unwrap_or_else(|| self.requests.records(callsite.0.metadata()))
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if !self.requests.records(metadata) {
-            return Interest::never();
-        }
-        let mut wanted = self.wanted.write().unwrap_or_else(PoisonError::into_inner);
-        wanted.insert(metadata.callsite());
-        Interest::always()
+        let wanted = self.requests.records(metadata);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(metadata.callsite(), wanted);
+        if wanted { Interest::always() } else { Interest::never() }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

@@ -7,4 +7,5 @@ mod identity;
 mod limits;
 mod metrics;
 mod receiver;
+mod registration;
 mod support;
