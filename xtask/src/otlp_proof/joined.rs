@@ -68,6 +68,7 @@ impl Joined {
             "orphans": found.orphans,
             "leftovers": self.ran.number("/leftovers")?,
             "spans": found.spans,
+            "ledger": self.ran.ledger()?,
             "weight_of_rows": found.weight_of_rows,
             "weight_of_spans": found.weight_of_spans,
         }))
@@ -87,7 +88,11 @@ impl Joined {
             && off / found.weight_of_rows.max(1.0) < 1e-5
             // Four standard deviations for 20,000 requests of which a tenth are kept.
             && estimate_off < 0.09 * (20_000.0 / requests).sqrt();
-        Ok((!same).then(|| format!("rows and spans are not the same requests: {found:?}")))
+        Ok(if same {
+            None
+        } else {
+            Some(format!("rows and spans are not the same requests: {}", self.figures()?))
+        })
     }
 }
 
