@@ -136,7 +136,7 @@ fn alone(manifest: &str) -> Result<String> {
             section = line;
         }
         match line.split(' ').next() {
-            _ if section.contains("dev-dependencies") || section.starts_with("[profile") => {}
+            _ if of_tests_only(section) => {}
             Some("members") => text.push_str("members = [\"probe\"]\n"),
             Some("default-members") => {}
             _ => {
@@ -149,6 +149,13 @@ fn alone(manifest: &str) -> Result<String> {
         bail!("Cargo.toml has no line that begins with `members = `");
     }
     Ok(text)
+}
+
+/// Dependencies of tests, profiles, and examples and tests with a section of their own.
+fn of_tests_only(section: &str) -> bool {
+    section.contains("dev-dependencies")
+        || section.starts_with("[profile")
+        || section.starts_with("[[")
 }
 
 fn probe_manifest(features: &str) -> String {
@@ -176,7 +183,7 @@ mod tests {
         let manifest = include_str!("../../Cargo.toml");
         let alone = alone(manifest).unwrap();
         assert!(alone.contains("members = [\"probe\"]"), "{alone}");
-        for absent in ["embedded", "xtask", "benches", "proptest"] {
+        for absent in ["embedded", "xtask", "benches", "proptest", "[["] {
             let lines = alone.lines().filter(|line| !line.starts_with('#'));
             assert!(!lines.clone().any(|line| line.contains(absent)), "{absent} is in\n{alone}");
         }
