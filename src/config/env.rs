@@ -6,18 +6,21 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module is the one reader of the environment")]
 
+mod otel;
+mod reader;
+
 use std::fmt;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use self::reader::Reader;
 use super::bodies::parse_pointers;
-use super::otlp::{self, TracesExporter};
-use super::units::{ByteSize, parse_duration};
+use super::units::parse_duration;
 use super::{
-    BodyCapture, CaptureConfig, Config, Cookieless, Database, HeadSampling, HttpConfig, MAX_DEPTH,
-    OtlpConfig, OtlpProtocol, PipelineConfig, RedactConfig, Roots, Secret, VisitKeys, Visits,
+    BodyCapture, CaptureConfig, Config, Cookieless, Database, HttpConfig, MAX_DEPTH,
+    PipelineConfig, RedactConfig, Roots, Secret, VisitKeys, Visits,
 };
 use crate::model::Timestamp;
 
@@ -224,185 +227,7 @@ pub fn markdown_table() -> String {
     out
 }
 
-struct Reader<F> {
-    lookup: F,
-}
-
 impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
-    fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
-        debug_assert!(VARIABLES.iter().any(|var| var.name == name), "{name} is not in the table");
-        match (self.lookup)(name) {
-            Ok(value) => Ok(value.filter(|value| !value.is_empty())),
-            Err(problem) => Err(ConfigError::without_value(name, problem)),
-        }
-    }
-
-    fn parsed<T, E: fmt::Display>(
-        &self,
-        name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.text(name)? else { return Ok(None) };
-        match parse(&value) {
-            Ok(parsed) => Ok(Some(parsed)),
-            Err(problem) => {
-                let problem = problem.to_string();
-                let problem = if problem.contains("expected") {
-                    problem
-                } else {
-                    format!("expected {problem}")
-                };
-                Err(ConfigError { name, value: Some(value), problem })
-            }
-        }
-    }
-
-    fn number(
-        &self,
-        name: &'static str,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> Result<Option<usize>, ConfigError> {
-        self.parsed(name, |text| {
-            text.trim().parse().ok().filter(|it| range.contains(it)).ok_or_else(|| {
-                match *range.end() {
-                    usize::MAX => format!("a number, at least {}", range.start()),
-                    end => format!("a number from {} to {end}", range.start()),
-                }
-            })
-        })
-    }
-
-    fn size(
-        &self,
-        name: &'static str,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> Result<Option<usize>, ConfigError> {
-        self.parsed(name, |text| {
-            let ByteSize(bytes) = text.parse::<ByteSize>().map_err(str::to_owned)?;
-            if range.contains(&bytes) {
-                return Ok(bytes);
-            }
-            Err(match *range.end() {
-                usize::MAX => format!("at least {}", ByteSize(*range.start())),
-                end => format!("{} to {}", ByteSize(*range.start()), ByteSize(end)),
-            })
-        })
-    }
-
-    fn duration(
-        &self,
-        name: &'static str,
-        least: Duration,
-    ) -> Result<Option<Duration>, ConfigError> {
-        self.parsed(name, |text| {
-            let duration = parse_duration(text).map_err(str::to_owned)?;
-            if duration < least || duration > YEAR {
-                let least = humantime::format_duration(least);
-                return Err(format!("from {least} to 365d"));
-            }
-            Ok(duration)
-        })
-    }
-
-    fn switch(&self, name: &'static str) -> Result<Option<bool>, ConfigError> {
-        self.parsed(name, |text| match text.trim() {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err("true or false"),
-        })
-    }
-
-    fn otlp(&self, default: OtlpConfig) -> Result<OtlpConfig, ConfigError> {
-        let common = self.parsed("OTEL_EXPORTER_OTLP_ENDPOINT", otlp::parse_endpoint)?;
-        let traces = self.parsed("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", otlp::parse_endpoint)?;
-        let exporter = self.parsed("OTEL_TRACES_EXPORTER", TracesExporter::from_str)?;
-        let disabled = self.switch("OTEL_SDK_DISABLED")?.unwrap_or(false);
-        let protocol = either(
-            ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
-            |name| self.parsed(name, OtlpProtocol::from_str),
-        )?;
-        let protocol = protocol.unwrap_or(default.protocol);
-        let wanted = match exporter {
-            Some(exporter) => exporter == TracesExporter::Otlp,
-            None => common.is_some() || traces.is_some(),
-        };
-        let common = match protocol {
-            OtlpProtocol::HttpProtobuf => common.map(|it| otlp::traces_below(&it)),
-            OtlpProtocol::Grpc => common,
-        };
-        let argument = self.parsed("OTEL_TRACES_SAMPLER_ARG", |text| {
-            let rate = text.trim().parse::<f64>().ok().filter(|it| (0.0..=1.0).contains(it));
-            rate.map(|_| text.trim().to_owned()).ok_or("a number from 0 to 1")
-        })?;
-        let head = self
-            .parsed("OTEL_TRACES_SAMPLER", |text| HeadSampling::parse(text, argument.as_deref()))?;
-        let headers =
-            either(["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"], |name| {
-                self.secret_pairs(name)
-            })?;
-        let timeout =
-            either(["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], |name| {
-                self.milliseconds(name)
-            })?;
-        let gzip = either(
-            ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
-            |name| {
-                self.parsed(name, |text| match text.trim() {
-                    "gzip" => Ok(true),
-                    "none" => Ok(false),
-                    _ => Err("gzip or none"),
-                })
-            },
-        )?;
-        Ok(OtlpConfig {
-            enabled: wanted && !disabled,
-            endpoint: traces.or(common),
-            protocol,
-            headers: headers.unwrap_or(default.headers),
-            timeout: timeout.unwrap_or(default.timeout),
-            gzip: gzip.unwrap_or(default.gzip),
-            resource: self
-                .parsed("OTEL_RESOURCE_ATTRIBUTES", otlp::parse_pairs)?
-                .unwrap_or(default.resource),
-            head: head.unwrap_or(default.head),
-            propagators: self
-                .parsed("OTEL_PROPAGATORS", FromStr::from_str)?
-                .unwrap_or(default.propagators),
-            queue_spans: self
-                .number("OTEL_BSP_MAX_QUEUE_SIZE", 1..=1 << 24)?
-                .unwrap_or(default.queue_spans),
-            batch_spans: self
-                .number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1..=100_000)?
-                .unwrap_or(default.batch_spans),
-            batch_interval: self
-                .milliseconds("OTEL_BSP_SCHEDULE_DELAY")?
-                .unwrap_or(default.batch_interval),
-            buffer_bytes: self
-                .size("ACTIVITY_OTLP_BUFFER_BYTES", 1 << 10..=usize::MAX)?
-                .unwrap_or(default.buffer_bytes),
-        })
-    }
-
-    /// Pairs whose values are not repeated in an error.
-    fn secret_pairs(
-        &self,
-        name: &'static str,
-    ) -> Result<Option<Vec<(String, Secret)>>, ConfigError> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
-        let pairs = otlp::parse_pairs(&text)
-            .map_err(|problem| ConfigError::without_value(name, problem))?;
-        Ok(Some(pairs.into_iter().map(|(key, value)| (key, Secret::new(value))).collect()))
-    }
-
-    /// A duration as OpenTelemetry's variables give it: in milliseconds, without a unit.
-    fn milliseconds(&self, name: &'static str) -> Result<Option<Duration>, ConfigError> {
-        let millis = self.parsed(name, |text| {
-            let millis = text.trim().parse::<u64>().ok().filter(|it| (1..=600_000).contains(it));
-            millis.ok_or("milliseconds without a unit, from 1 to 600000")
-        })?;
-        Ok(millis.map(Duration::from_millis))
-    }
-
     fn database(&self) -> Result<Database, ConfigError> {
         const NAME: &str = "ACTIVITY_DB";
         let mut database = match self.text(NAME)? {
@@ -571,17 +396,7 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
     }
 }
 
-/// What the first of two variables says, else the second. Both are checked.
-fn either<T>(
-    [first, second]: [&'static str; 2],
-    read: impl Fn(&'static str) -> Result<Option<T>, ConfigError>,
-) -> Result<Option<T>, ConfigError> {
-    let (first, second) = (read(first)?, read(second)?);
-    Ok(first.or(second))
-}
-
 const MILLISECOND: Duration = Duration::from_millis(1);
-const YEAR: Duration = Duration::from_hours(365 * 24);
 
 fn parse_retention(text: &str) -> Result<Option<Duration>, &'static str> {
     const ACCEPTED: &str = "whole days such as 90d, or forever";
@@ -639,163 +454,4 @@ pub(super) fn executable_name() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    fn with(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::from_lookup(|name| {
-            Ok(vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
-        })
-    }
-
-    #[test]
-    fn every_variable_in_the_table_is_read_and_no_other() {
-        let asked = RefCell::new(BTreeSet::new());
-        Config::from_lookup(|name| {
-            asked.borrow_mut().insert(name.to_owned());
-            Ok(None)
-        })
-        .unwrap();
-        let table: BTreeSet<_> = VARIABLES.iter().map(|var| var.name.to_owned()).collect();
-        assert_eq!(asked.into_inner(), table);
-    }
-
-    #[test]
-    fn an_empty_environment_gives_the_defaults() {
-        assert_eq!(with(&[]).unwrap(), Config::default());
-        assert_eq!(with(&[("ACTIVITY_DB", "")]).unwrap(), Config::default());
-    }
-
-    #[test]
-    fn defaults_in_the_table_are_the_real_defaults() {
-        let config = Config::default();
-        for var in VARIABLES {
-            let Some(text) = var.default.strip_prefix('`').and_then(|it| it.strip_suffix('`'))
-            else {
-                continue;
-            };
-            assert_eq!(with(&[(var.name, text)]).unwrap(), config, "{}={text}", var.name);
-        }
-    }
-
-    #[test]
-    fn every_malformed_value_is_an_error_that_names_variable_value_and_what_is_accepted() {
-        for var in VARIABLES {
-            if var.accepts == "text" {
-                continue;
-            }
-            // Not even a regular expression.
-            let error = with(&[(var.name, "no such <value> (")]).unwrap_err();
-            assert_eq!(error.name(), var.name);
-            let message = error.to_string();
-            assert!(message.starts_with(var.name) && message.contains("expected "), "{message}");
-            assert!(
-                ["ACTIVITY_DB", "ACTIVITY_VISIT_KEYS"].contains(&var.name)
-                    || var.name.ends_with("_HEADERS")
-                    || message.contains("no such <value> ("),
-                "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_value_that_is_not_text_is_an_error() {
-        let error = Config::from_lookup(|name| match name {
-            "ACTIVITY_HOST" => Err("is not UTF-8".to_owned()),
-            _ => Ok(None),
-        })
-        .unwrap_err();
-        assert_eq!(error.to_string(), "ACTIVITY_HOST: is not UTF-8");
-    }
-
-    #[test]
-    fn a_password_in_the_clear_to_another_host_is_refused_unless_asked_for() {
-        let address = ("ACTIVITY_DB", "http://ana:hunter2@db.example");
-        let error = with(&[address]).unwrap_err().to_string();
-        assert!(error.contains("ACTIVITY_INSECURE=true") && !error.contains("hunter2"), "{error}");
-        assert!(with(&[address, ("ACTIVITY_INSECURE", "true")]).is_ok());
-        assert!(with(&[("ACTIVITY_DB", "http://db.example")]).is_ok());
-    }
-
-    #[test]
-    fn visits_are_followed_as_far_as_the_mode_and_its_settings_say() {
-        const KEY: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
-        let visits = |variables: &[(&str, &str)]| with(variables).map(|it| it.http.visits);
-        let error = visits(&[("ACTIVITY_VISITS", "cookie")]).unwrap_err().to_string();
-        assert!(error.starts_with("ACTIVITY_VISIT_KEYS: ACTIVITY_VISITS=cookie needs"), "{error}");
-        let error = visits(&[("ACTIVITY_VISIT_KEYS", "hunter2")]).unwrap_err().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
-        let keys = ("ACTIVITY_VISIT_KEYS", KEY);
-        let cookie = with(&[("ACTIVITY_VISITS", "cookie"), keys]).unwrap();
-        assert_eq!(cookie.http.visits, Visits::Cookie(KEY.parse().unwrap()));
-        assert!(!format!("{cookie:?}").contains("hunter2"), "{cookie:?}");
-        assert_eq!(visits(&[keys]), Ok(Visits::Off));
-        let cookieless = visits(&[
-            ("ACTIVITY_VISITS", "cookieless"),
-            ("ACTIVITY_VISIT_SALTS", "/var/lib/shop"),
-            ("ACTIVITY_VISIT_SITE", "shop"),
-        ]);
-        let expected =
-            Cookieless { salts: Some("/var/lib/shop".into()), site: Some("shop".into()) };
-        assert_eq!(cookieless, Ok(Visits::Cookieless(expected)));
-    }
-
-    #[test]
-    fn user_and_password_variables_win_over_the_address() {
-        let config = with(&[
-            ("ACTIVITY_DB", "http://a:b@localhost/shop"),
-            ("ACTIVITY_USER", "ana"),
-            ("ACTIVITY_PASSWORD", "hunter2"),
-            ("ACTIVITY_RETENTION", "90d"),
-            ("ACTIVITY_ROLLUP_RETENTION", "730d"),
-        ]);
-        let Database::ClickHouse(it) = config.unwrap().database else { panic!() };
-        assert_eq!((it.user.as_str(), it.password.expose()), ("ana", "hunter2"));
-        assert_eq!(it.retention, Some(Duration::from_hours(90 * 24)));
-        assert_eq!(it.rollup_retention, Some(Duration::from_hours(730 * 24)));
-    }
-
-    #[test]
-    fn spans_are_exported_where_an_endpoint_asks_for_it_and_nothing_forbids_it() {
-        let otlp = |vars: &[(&str, &str)]| with(vars).unwrap().otlp;
-        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
-        assert!(!otlp(&[]).enabled);
-        assert!(otlp(&[endpoint]).enabled);
-        assert!(otlp(&[("OTEL_TRACES_EXPORTER", "otlp")]).enabled);
-        assert!(!otlp(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]).enabled);
-        assert!(!otlp(&[endpoint, ("OTEL_SDK_DISABLED", "true")]).enabled);
-        assert_eq!(otlp(&[endpoint]).address(), "http://collector:4318/v1/traces");
-        let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://other/x");
-        assert_eq!(otlp(&[endpoint, whole]).address(), "http://other/x");
-        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-        assert_eq!(otlp(&[endpoint, grpc]).address(), "http://collector:4318/");
-        assert_eq!(otlp(&[grpc]).address(), "http://localhost:4317");
-    }
-
-    #[test]
-    fn the_service_is_named_by_its_own_variable_before_the_resource() {
-        let resource = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop%20a,x=y");
-        let service = |vars: &[(&str, &str)]| with(vars).unwrap().service;
-        assert_eq!(service(&[resource]), "shop a");
-        assert_eq!(service(&[resource, ("OTEL_SERVICE_NAME", "shop")]), "shop");
-    }
-
-    #[test]
-    fn a_key_in_a_malformed_header_is_not_repeated() {
-        let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2");
-        let error = with(&[headers]).unwrap_err().to_string();
-        assert!(error.contains("KEY=VALUE") && !error.contains("hunter2"), "{error}");
-    }
-
-    #[test]
-    fn a_site_version_is_a_time_or_seconds() {
-        let seconds = with(&[("ACTIVITY_SITE_VERSION", "1700000000")]).unwrap().site_version;
-        let text = with(&[("ACTIVITY_SITE_VERSION", "2023-11-14T22:13:20Z")]).unwrap().site_version;
-        assert_eq!(seconds, text);
-        assert_eq!(seconds.as_micros(), 1_700_000_000_000_000);
-        assert!(with(&[("ACTIVITY_SITE_VERSION", "2500-01-01T00:00:00Z")]).is_err());
-    }
-}
+mod tests;

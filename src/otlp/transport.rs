@@ -38,15 +38,7 @@ pub(super) struct Background {
 
 impl Background {
     pub(super) fn start() -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(2)
-            .thread_keep_alive(Duration::from_secs(1))
-            .on_thread_start(silence::begin)
-            // A scoped subscriber makes every other thread pay: only while there is work.
-            .on_thread_unpark(silence::begin)
-            .on_thread_park(silence::end)
-            .build()?;
+        let runtime = silence::runtime()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         thread::Builder::new().name("activity-otlp".to_owned()).spawn(move || {

@@ -14,7 +14,9 @@
 //! subscribers answer that hold this crate's layer ([`heed`]), and changes nothing.
 
 use std::cell::RefCell;
+use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tracing_core::dispatcher::{DefaultGuard, WeakDispatch, set_default};
 use tracing_core::span::{Attributes, Id, Record};
@@ -35,6 +37,19 @@ pub(crate) fn heed(subscriber: &Dispatch) {
     *heeded = live.iter().chain([subscriber]).map(Dispatch::downgrade).collect();
     // The last reference to a subscriber must not go away under the lock.
     drop(heeded);
+}
+
+/// A runtime for one thread, which the caller silences, and whose helpers are silent.
+pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Threads that look up host names are silent, too.
+        .max_blocking_threads(2)
+        .thread_keep_alive(Duration::from_secs(1))
+        .on_thread_start(begin)
+        .on_thread_unpark(begin)
+        .on_thread_park(end)
+        .build()
 }
 
 /// Ends a silence, however it is left.

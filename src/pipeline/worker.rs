@@ -64,15 +64,7 @@ impl Worker {
         tick: Box<dyn FnMut() + Send>,
         pace: Pace,
     ) -> io::Result<WorkerHandle> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            // Threads that look up host names are the worker's, too.
-            .max_blocking_threads(2)
-            .thread_keep_alive(Duration::from_secs(1))
-            .on_thread_start(silence::begin)
-            .on_thread_unpark(silence::begin)
-            .on_thread_park(silence::end)
-            .build()?;
+        let runtime = silence::runtime()?;
         let shared = Arc::new(Shared::new(queue, counters));
         let handle = WorkerHandle::new(Arc::clone(&shared));
         thread::Builder::new().name("activity-worker".to_owned()).spawn(move || {

@@ -1,0 +1,158 @@
+//! What the table of variables promises.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn with(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::from_lookup(|name| {
+        Ok(vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    })
+}
+
+#[test]
+fn every_variable_in_the_table_is_read_and_no_other() {
+    let asked = RefCell::new(BTreeSet::new());
+    Config::from_lookup(|name| {
+        asked.borrow_mut().insert(name.to_owned());
+        Ok(None)
+    })
+    .unwrap();
+    let table: BTreeSet<_> = VARIABLES.iter().map(|var| var.name.to_owned()).collect();
+    assert_eq!(asked.into_inner(), table);
+}
+
+#[test]
+fn an_empty_environment_gives_the_defaults() {
+    assert_eq!(with(&[]).unwrap(), Config::default());
+    assert_eq!(with(&[("ACTIVITY_DB", "")]).unwrap(), Config::default());
+}
+
+#[test]
+fn defaults_in_the_table_are_the_real_defaults() {
+    let config = Config::default();
+    for var in VARIABLES {
+        let Some(text) = var.default.strip_prefix('`').and_then(|it| it.strip_suffix('`')) else {
+            continue;
+        };
+        assert_eq!(with(&[(var.name, text)]).unwrap(), config, "{}={text}", var.name);
+    }
+}
+
+#[test]
+fn every_malformed_value_is_an_error_that_names_variable_value_and_what_is_accepted() {
+    for var in VARIABLES {
+        if var.accepts == "text" {
+            continue;
+        }
+        // Not even a regular expression.
+        let error = with(&[(var.name, "no such <value> (")]).unwrap_err();
+        assert_eq!(error.name(), var.name);
+        let message = error.to_string();
+        assert!(message.starts_with(var.name) && message.contains("expected "), "{message}");
+        assert!(
+            ["ACTIVITY_DB", "ACTIVITY_VISIT_KEYS"].contains(&var.name)
+                || var.name.ends_with("_HEADERS")
+                || message.contains("no such <value> ("),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_value_that_is_not_text_is_an_error() {
+    let error = Config::from_lookup(|name| match name {
+        "ACTIVITY_HOST" => Err("is not UTF-8".to_owned()),
+        _ => Ok(None),
+    })
+    .unwrap_err();
+    assert_eq!(error.to_string(), "ACTIVITY_HOST: is not UTF-8");
+}
+
+#[test]
+fn a_password_in_the_clear_to_another_host_is_refused_unless_asked_for() {
+    let address = ("ACTIVITY_DB", "http://ana:hunter2@db.example");
+    let error = with(&[address]).unwrap_err().to_string();
+    assert!(error.contains("ACTIVITY_INSECURE=true") && !error.contains("hunter2"), "{error}");
+    assert!(with(&[address, ("ACTIVITY_INSECURE", "true")]).is_ok());
+    assert!(with(&[("ACTIVITY_DB", "http://db.example")]).is_ok());
+}
+
+#[test]
+fn visits_are_followed_as_far_as_the_mode_and_its_settings_say() {
+    const KEY: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
+    let visits = |variables: &[(&str, &str)]| with(variables).map(|it| it.http.visits);
+    let error = visits(&[("ACTIVITY_VISITS", "cookie")]).unwrap_err().to_string();
+    assert!(error.starts_with("ACTIVITY_VISIT_KEYS: ACTIVITY_VISITS=cookie needs"), "{error}");
+    let error = visits(&[("ACTIVITY_VISIT_KEYS", "hunter2")]).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+    let keys = ("ACTIVITY_VISIT_KEYS", KEY);
+    let cookie = with(&[("ACTIVITY_VISITS", "cookie"), keys]).unwrap();
+    assert_eq!(cookie.http.visits, Visits::Cookie(KEY.parse().unwrap()));
+    assert!(!format!("{cookie:?}").contains("hunter2"), "{cookie:?}");
+    assert_eq!(visits(&[keys]), Ok(Visits::Off));
+    let cookieless = visits(&[
+        ("ACTIVITY_VISITS", "cookieless"),
+        ("ACTIVITY_VISIT_SALTS", "/var/lib/shop"),
+        ("ACTIVITY_VISIT_SITE", "shop"),
+    ]);
+    let expected = Cookieless { salts: Some("/var/lib/shop".into()), site: Some("shop".into()) };
+    assert_eq!(cookieless, Ok(Visits::Cookieless(expected)));
+}
+
+#[test]
+fn user_and_password_variables_win_over_the_address() {
+    let config = with(&[
+        ("ACTIVITY_DB", "http://a:b@localhost/shop"),
+        ("ACTIVITY_USER", "ana"),
+        ("ACTIVITY_PASSWORD", "hunter2"),
+        ("ACTIVITY_RETENTION", "90d"),
+        ("ACTIVITY_ROLLUP_RETENTION", "730d"),
+    ]);
+    let Database::ClickHouse(it) = config.unwrap().database else { panic!() };
+    assert_eq!((it.user.as_str(), it.password.expose()), ("ana", "hunter2"));
+    assert_eq!(it.retention, Some(Duration::from_hours(90 * 24)));
+    assert_eq!(it.rollup_retention, Some(Duration::from_hours(730 * 24)));
+}
+
+#[test]
+fn spans_are_exported_where_an_endpoint_asks_for_it_and_nothing_forbids_it() {
+    let otlp = |vars: &[(&str, &str)]| with(vars).unwrap().otlp;
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+    assert!(!otlp(&[]).enabled);
+    assert!(otlp(&[endpoint]).enabled);
+    assert!(otlp(&[("OTEL_TRACES_EXPORTER", "otlp")]).enabled);
+    assert!(!otlp(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]).enabled);
+    assert!(!otlp(&[endpoint, ("OTEL_SDK_DISABLED", "true")]).enabled);
+    assert_eq!(otlp(&[endpoint]).address(), "http://collector:4318/v1/traces");
+    let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://other/x");
+    assert_eq!(otlp(&[endpoint, whole]).address(), "http://other/x");
+    let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    assert_eq!(otlp(&[endpoint, grpc]).address(), "http://collector:4318/");
+    assert_eq!(otlp(&[grpc]).address(), "http://localhost:4317");
+}
+
+#[test]
+fn the_service_is_named_by_its_own_variable_before_the_resource() {
+    let resource = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop%20a,x=y");
+    let service = |vars: &[(&str, &str)]| with(vars).unwrap().service;
+    assert_eq!(service(&[resource]), "shop a");
+    assert_eq!(service(&[resource, ("OTEL_SERVICE_NAME", "shop")]), "shop");
+}
+
+#[test]
+fn a_key_in_a_malformed_header_is_not_repeated() {
+    let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2");
+    let error = with(&[headers]).unwrap_err().to_string();
+    assert!(error.contains("KEY=VALUE") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_site_version_is_a_time_or_seconds() {
+    let seconds = with(&[("ACTIVITY_SITE_VERSION", "1700000000")]).unwrap().site_version;
+    let text = with(&[("ACTIVITY_SITE_VERSION", "2023-11-14T22:13:20Z")]).unwrap().site_version;
+    assert_eq!(seconds, text);
+    assert_eq!(seconds.as_micros(), 1_700_000_000_000_000);
+    assert!(with(&[("ACTIVITY_SITE_VERSION", "2500-01-01T00:00:00Z")]).is_err());
+}
