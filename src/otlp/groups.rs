@@ -353,10 +353,25 @@ impl Shard {
     }
 }
 
+/// The memory of a value beyond its own size, about.
+fn beyond(value: &opentelemetry::Value) -> usize {
+    use opentelemetry::{Array, Value};
+    match value {
+        Value::String(text) => text.as_str().len(),
+        Value::Array(Array::Bool(items)) => size_of_val(items.as_slice()),
+        Value::Array(Array::I64(items)) => size_of_val(items.as_slice()),
+        Value::Array(Array::F64(items)) => size_of_val(items.as_slice()),
+        Value::Array(Array::String(items)) => {
+            items.iter().map(|it| size_of_val(it) + it.as_str().len()).sum()
+        }
+        _ => 0,
+    }
+}
+
 /// The memory of a span, about.
 fn memory(span: &SpanData) -> u64 {
     let of = |attributes: &[opentelemetry::KeyValue]| {
-        let texts: usize = attributes.iter().map(|it| it.value.as_str().len()).sum();
+        let texts: usize = attributes.iter().map(|it| beyond(&it.value)).sum();
         size_of_val(attributes) + texts
     };
     let events = span.events.iter().map(|it| size_of_val(it) + of(&it.attributes));
