@@ -62,6 +62,7 @@ impl Cookieless {
 
     /// Has the salts that are needed soon.
     pub(super) fn prepare(&self, now: Timestamp) {
+        self.make_room(seconds(now));
         match self.salts.prepare(seconds(now)) {
             Ok(()) => self.has_warned.store(false, Ordering::Relaxed),
             // Told once, until it works again: meanwhile visitors have no identity.
@@ -74,6 +75,16 @@ impl Cookieless {
                 );
             }
         }
+    }
+
+    /// Forgets who rested, where too many are remembered.
+    fn make_room(&self, now: u64) {
+        if self.remembered.load(Ordering::Relaxed) < REMEMBERED {
+            return;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|_, last| now.saturating_sub(*last) <= VISIT_IDLE);
+        self.remembered.store(seen.len(), Ordering::Relaxed);
     }
 
     pub(super) fn mark(&self, head: &Head<'_>) -> Mark {
@@ -134,11 +145,9 @@ impl Cookieless {
 }
 
 fn remember(seen: &mut HashMap<Hash, u64>, hash: Hash, now: u64) {
+    // Room is made away from requests.
     if seen.len() >= REMEMBERED && !seen.contains_key(&hash) {
-        seen.retain(|_, last| now.saturating_sub(*last) <= VISIT_IDLE);
-        if seen.len() >= REMEMBERED {
-            return;
-        }
+        return;
     }
     let last = seen.entry(hash).or_insert(now);
     *last = now.max(*last);
