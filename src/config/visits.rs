@@ -41,8 +41,9 @@ pub struct Cookieless {
 
 /// The keys that sign cookies: the first signs, all are accepted.
 ///
-/// To change the key, put a new one in front, on every replica; take the old one away when the
-/// cookies it signed have been signed anew, which every visit does.
+/// To change the key, add a new one at the end, on every replica; then put it in front, on every
+/// replica; take the old one away when the cookies it signed have been signed anew, which every
+/// visit does.
 ///
 /// ```
 /// use tracing_activity::config::VisitKeys;

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    ACCEPT, CACHE_CONTROL, COOKIE, EXPIRES, HOST, HeaderName, HeaderValue, REFERER, SET_COOKIE,
-    USER_AGENT,
+    ACCEPT, CACHE_CONTROL, COOKIE, ETAG, EXPIRES, HOST, HeaderName, HeaderValue, LAST_MODIFIED,
+    REFERER, SET_COOKIE, USER_AGENT,
 };
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -27,7 +27,8 @@ const SURROGATES: HeaderName = HeaderName::from_static("surrogate-control");
 pub(super) const OF_REQUESTS: [HeaderName; 6] =
     [COOKIE, ACCEPT, HOST, DESTINATION, PURPOSE, OBJECTION];
 #[cfg(feature = "actix")]
-pub(super) const OF_ANSWERS: [HeaderName; 4] = [CACHE_CONTROL, EXPIRES, NETWORKS, SURROGATES];
+pub(super) const OF_ANSWERS: [HeaderName; 6] =
+    [CACHE_CONTROL, EXPIRES, ETAG, LAST_MODIFIED, NETWORKS, SURROGATES];
 
 /// A visitor whose request is under way.
 #[derive(Debug)]
@@ -48,7 +49,10 @@ impl Visitor {
         let visits = activity.visits()?;
         let headers = &parts.headers;
         let text = |name: HeaderName| header(headers, name);
-        let cookies = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+        // One by one: a cookie of the application that is no text must not hide ours.
+        let cookies =
+            headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|it| *it == b';'));
+        let cookies = cookies.filter_map(|cookie| std::str::from_utf8(cookie).ok());
         let head = Head {
             now: activity.when()?,
             cookies: cookies.collect(),
@@ -94,10 +98,14 @@ impl Visitor {
         let networks = [NETWORKS, SURROGATES].into_iter().flat_map(lines);
         // After these the connection is another's, or a cache keeps what it had.
         let has_no_head = status.is_informational() || status == StatusCode::NOT_MODIFIED;
+        let moves_for_good =
+            matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT);
+        let is_kept =
+            moves_for_good || headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
         let (said, ends_visit) = activity.said_of_visit();
         let answer = Answer {
             is_shared: has_no_head
-                || is_shared(lines(CACHE_CONTROL), networks, header(headers, EXPIRES)),
+                || is_shared(lines(CACHE_CONTROL), networks, header(headers, EXPIRES), is_kept),
             user: said.as_deref().or(self.user.as_deref()).filter(|user| !user.is_empty()),
             ends_visit,
         };

@@ -54,11 +54,13 @@ impl Came {
     /// What the cookies say. `is_human` is asked where something might be minted.
     pub(super) fn new(keys: &Keys, head: &Head<'_>, is_human: impl FnOnce() -> bool) -> Self {
         let now = seconds(head.now);
-        let tracker = keys.tracker(&head.cookies).filter(|read| {
+        // Of a browser that objects, what it was given before is not read either.
+        let cookies: &[&str] = if head.objects { &[] } else { &head.cookies };
+        let tracker = keys.tracker(cookies).filter(|read| {
             let minted = read.it.minted;
             minted <= now + SKEW && now.saturating_sub(minted) < TRACKER_AGE
         });
-        let visit = keys.visit(&head.cookies).map(|read| read.it).filter(|visit| {
+        let visit = keys.visit(cookies).map(|read| read.it).filter(|visit| {
             visit.last <= now + SKEW
                 && now.saturating_sub(visit.last) <= VISIT_IDLE
                 && now.saturating_sub(visit.started) <= VISIT_AGE
@@ -68,7 +70,7 @@ impl Came {
             resigns: tracker.as_ref().is_some_and(|read| !read.is_current),
             tracker: tracker.map(|read| read.it),
             visit,
-            has_visit_cookie: has_visit(&head.cookies),
+            has_visit_cookie: has_visit(cookies),
             may_mint: head.navigates && !head.objects && is_human(),
             campaign: Campaign::default(),
             referer: String::new(),
@@ -177,7 +179,8 @@ impl Visit {
 }
 
 /// Whether somebody looks at a page: a browser says so, or the client wants HTML. What is fetched
-/// ahead is not looked at yet.
+/// ahead is not looked at yet. A form that another site sends comes without the visitor's cookies,
+/// which those of its answer would replace: so no form is a page, and the next page is.
 pub(crate) fn is_navigation(
     method: &str,
     destination: Option<&str>,
@@ -189,36 +192,64 @@ pub(crate) fn is_navigation(
         None => accept.is_some_and(|it| it.contains("text/html")),
     };
     let ahead = purpose.is_some_and(|it| it.contains("prefetch") || it.contains("preview"));
-    looks && !ahead && matches!(method, "GET" | "POST")
+    looks && !ahead && method == "GET"
 }
 
-/// Whether a cache may give an answer to others without asking the service, by the values of its
-/// `Cache-Control` and the like.
+/// What a list of cache directives says.
+#[derive(Default)]
+struct Directives {
+    /// It says for how long an answer is fresh, or that it never is.
+    freshness: bool,
+    /// A cache may give the answer to others.
+    shared: bool,
+    /// No cache that many use may keep the cookies of the answer.
+    private: bool,
+}
+
+impl Directives {
+    fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+        let mut all = Self::default();
+        let whole: Vec<_> = lines.map(str::to_ascii_lowercase).collect();
+        // Some fields are private: these, if the cookies are among them.
+        all.private =
+            whole.iter().any(|line| line.contains("private=") && line.contains("set-cookie"));
+        for directive in whole.iter().flat_map(|line| line.split(',')) {
+            let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+            let positive = || value.trim().trim_matches('"').parse::<u64>().is_ok_and(|it| it > 0);
+            match name.trim() {
+                "private" if value.is_empty() => all.private = true,
+                "no-store" => all.private = true,
+                "no-cache" => all.freshness = true,
+                "public" | "immutable" => all.shared = true,
+                "max-age" | "s-maxage" => {
+                    all.freshness = true;
+                    all.shared |= positive();
+                }
+                "stale-while-revalidate" => all.shared |= positive(),
+                _ => {}
+            }
+        }
+        all
+    }
+}
+
+/// Whether a cache may give an answer to others, by the values of its `Cache-Control`, of the headers
+/// by which networks of caches are told otherwise, and of `Expires`. `is_kept` says that caches keep
+/// answers of this kind unless they are told not to: they have a validator, or move for good.
 pub(crate) fn is_shared<'a>(
     cache_control: impl Iterator<Item = &'a str>,
     for_networks: impl Iterator<Item = &'a str>,
     expires: Option<&str>,
+    is_kept: bool,
 ) -> bool {
-    let (mut said, mut shared) = (false, false);
-    for directive in cache_control.flat_map(|line| line.split(',')) {
-        let directive = directive.trim().to_ascii_lowercase();
-        match directive.split_once('=') {
-            _ if matches!(&*directive, "private" | "no-store") => return false,
-            _ if directive.starts_with("private=") => return false,
-            Some(("max-age" | "s-maxage", age)) => {
-                said = true;
-                shared |= age.trim_matches('"').parse::<u64>().is_ok_and(|age| age > 0);
-            }
-            _ => {
-                said |= directive == "no-cache";
-                shared |= matches!(&*directive, "public" | "immutable");
-            }
-        }
-    }
-    let mut for_networks = for_networks.filter(|it| !it.contains("no-store"));
-    shared
-        || for_networks.any(|it| it.contains("max-age"))
-        || !said && expires.is_some_and(|it| !matches!(it.trim(), "" | "0" | "-1"))
+    // A network that knows its header obeys that one, whatever `Cache-Control` says.
+    let (networks, said) = (Directives::of(for_networks), Directives::of(cache_control));
+    networks.shared && !networks.private
+        || !said.private
+            && (said.shared
+                || is_kept
+                || !said.freshness
+                    && expires.is_some_and(|it| !matches!(it.trim(), "" | "0" | "-1")))
 }
 
 #[cfg(test)]
@@ -407,6 +438,9 @@ mod tests {
         assert!(browser.page("").visit_created);
         browser.now += 5 * MINUTE;
         let before = browser.cookies.clone();
+        let mark = browser.ask(Head { objects: true, ..page() }, Answer::default());
+        assert_eq!(mark, Mark::default(), "who objects now is not followed any more");
+        assert_eq!(browser.cookies, before);
         browser.ask(page(), Answer { is_shared: true, ..Answer::default() });
         assert_eq!(browser.cookies, before);
     }
@@ -416,7 +450,7 @@ mod tests {
         let html = Some("text/html,application/xhtml+xml");
         for (method, destination, accept, purpose, expected) in [
             ("GET", Some("document"), html, None, true),
-            ("POST", Some("document"), html, None, true),
+            ("POST", Some("document"), html, None, false),
             ("GET", None, html, None, true),
             ("GET", Some("iframe"), html, None, false),
             ("GET", Some("empty"), html, None, false),
@@ -434,20 +468,44 @@ mod tests {
     #[test]
     fn what_a_cache_may_give_to_others_is_known_by_its_head() {
         let shared = |control: &[&str], networks: &[&str], expires| {
-            is_shared(control.iter().copied(), networks.iter().copied(), expires)
+            is_shared(control.iter().copied(), networks.iter().copied(), expires, false)
         };
         let date = Some("Wed, 21 Oct 2026 07:28:00 GMT");
-        for control in ["public", "max-age=60", "s-maxage=1", "Immutable", "no-cache, max-age=9"] {
+        for control in [
+            "public",
+            "max-age=60",
+            "s-maxage=1",
+            "Immutable",
+            "no-cache, max-age=9",
+            "max-age=0, stale-while-revalidate=60",
+            "private=\"X-User\", max-age=60",
+        ] {
             assert!(shared(&[control], &[], None), "{control}");
         }
-        for control in
-            ["", "no-cache", "no-store", "max-age=0", "private, max-age=60", "public, private"]
-        {
+        for control in [
+            "",
+            "no-cache",
+            "no-store",
+            "max-age=0",
+            "private, max-age=60",
+            "public, private",
+            "private=\"X-User, Set-Cookie\", max-age=60",
+        ] {
             assert!(!shared(&[control], &[], None), "{control}");
         }
         assert!(shared(&["no-cache", "public"], &[], None));
-        assert!(shared(&[], &["max-age=60"], None) && !shared(&[], &["no-store"], None));
+        for network in ["max-age=60", "s-maxage=60", "Max-Age=60", "public"] {
+            assert!(shared(&[], &[network], None), "{network}");
+            assert!(shared(&["private, no-store"], &[network], None), "{network}");
+        }
+        assert!(!shared(&[], &["no-store"], None) && !shared(&[], &["max-age=0"], None));
         assert!(shared(&[], &[], date) && !shared(&[], &[], Some("0")));
         assert!(!shared(&["no-cache"], &[], date), "the newer header counts");
+        let kept =
+            |control: &'static str| is_shared([control].into_iter(), [].into_iter(), None, true);
+        for control in ["", "no-cache", "max-age=0"] {
+            assert!(kept(control), "it may be kept, asked about, and given to others: {control}");
+        }
+        assert!(!kept("private") && !kept("no-store"));
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, SET_COOKIE};
+use axum::http::header::{CACHE_CONTROL, ETAG, SET_COOKIE};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -73,6 +73,7 @@ fn app() -> Router {
         .route("/api", get(|| async { "{}" }))
         .route("/logo.png", get(|| async { ([(CACHE_CONTROL, "public, max-age=60")], "png") }))
         .route("/cached", get(|| async { ([(CACHE_CONTROL, "max-age=60")], "a page") }))
+        .route("/tagged", get(|| async { ([(ETAG, "\"1\"")], "a page") }))
         .route(
             "/logout",
             post(|| async {
@@ -272,6 +273,16 @@ fn a_signature_that_does_not_hold_is_no_cookie() {
 }
 
 #[test]
+fn a_cookie_of_the_application_that_is_no_ascii_hides_none() {
+    let server = with_cookies(KEY, &Clock::at(MIDNIGHT));
+    let browser = Browser::new(&server);
+    browser.cookies.lock().unwrap().insert("Name".to_owned(), "Zoë".to_owned());
+    browser.page("/");
+    browser.page("/");
+    assert_eq!(created(&server.activities(2)), [(true, true), (false, false)]);
+}
+
+#[test]
 fn keys_are_changed_without_losing_anybody() {
     let clock = Clock::at(MIDNIGHT);
     let new = KEY.replace("one", "new");
@@ -281,8 +292,11 @@ fn keys_are_changed_without_losing_anybody() {
     let minted = before.one();
     clock.pass(5 * MINUTE);
     let mut cookies = browser.cookies.into_inner().unwrap();
-    for keys in [format!("{new},{KEY}"), new.clone()] {
-        let server = with_cookies(&keys, &clock);
+    let (learnt, changed) = (format!("{KEY},{new}"), format!("{new},{KEY}"));
+    // While they are changed, one replica has the new order and another still the old one.
+    for keys in [&learnt, &changed, &learnt, &changed, &new] {
+        clock.pass(5 * MINUTE);
+        let server = with_cookies(keys, &clock);
         let browser = Browser { server: &server, cookies: Mutex::new(cookies), agent: CHROME };
         browser.page("/");
         let it = server.one();
@@ -348,6 +362,8 @@ fn only_a_page_for_one_client_mints() {
         ("HEAD", "/", "document", ""),
         ("GET", "/", "iframe", ""),
         ("GET", "/cached", "document", ""),
+        ("GET", "/tagged", "document", ""),
+        ("POST", "/logout", "document", ""),
         ("GET", "/logo.png", "image", ""),
         ("GET", "/", "document", "sec-purpose: prefetch\r\n"),
         ("GET", "/", "document", "sec-gpc: 1\r\n"),
@@ -356,12 +372,12 @@ fn only_a_page_for_one_client_mints() {
         let own: Vec<_> = set.iter().filter(|line| line.starts_with("__Host")).collect();
         assert!(own.is_empty(), "{method} {target} {destination} {headers} {own:?}");
     }
-    let activities = server.activities(6);
+    let activities = server.activities(8);
     assert!(activities.iter().all(|it| it.visit_id.is_empty() && it.tracker_id.is_empty()));
     // A client that takes no cookies mints with every page: nothing confirms those visits.
     Browser::new(&server).page("/");
     Browser::new(&server).page("/");
-    let activities = server.activities(8);
+    let activities = server.activities(10);
     let minted: Vec<_> = activities.iter().filter(|it| it.visit_created).collect();
     assert_eq!(minted.len(), 2);
     assert_ne!(minted[0].visit_id, minted[1].visit_id);

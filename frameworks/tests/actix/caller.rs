@@ -128,17 +128,26 @@ fn a_browser_that_comes_back_is_on_the_same_visit() {
     let server = Server::new(config.unwrap(), RequestSpan::new(), |config| {
         let answer = async || HttpResponse::Ok().insert_header(("set-cookie", "sid=7")).body("hi");
         config.route("/", web::get().to(answer));
+        for header in [("cache-control", "max-age=60"), ("etag", "\"1\"")] {
+            let kept = move || async move { HttpResponse::Ok().insert_header(header).body("hi") };
+            config.route(&format!("/{}", header.0), web::get().to(kept));
+        }
     });
     let browser = "accept: text/html\r\nsec-fetch-dest: document\r\n\
                    user-agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36\r\n";
+    for kept in ["/cache-control", "/etag"] {
+        let answer = server.request("GET", kept, browser);
+        assert!(!answer.contains("__Host"), "a cache may give it to others: {answer}");
+    }
+    server.activities(2);
     let answer = server.request("GET", "/", browser);
-    server.activities(1);
+    server.activities(3);
     let set = answer.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
     let cookies: Vec<_> = set.filter_map(|line| line.split(';').next()).collect();
     assert!(cookies.len() > 1 && cookies.contains(&"sid=7"), "{answer}");
     let cookies = format!("cookie: {}\r\n", cookies.join("; "));
     server.request("GET", "/", &format!("{browser}{cookies}"));
-    let rows = server.activities(2);
+    let rows = &server.activities(4)[2..];
     assert!(!rows[0].visit_id.is_empty());
     assert_eq!(rows[0].visit_id, rows[1].visit_id);
     assert_eq!([rows[0].visit_created, rows[1].visit_created], [true, false]);
