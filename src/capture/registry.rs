@@ -20,7 +20,7 @@ use super::outcome::Signals;
 use super::panics;
 use super::root::{Op, Root, RootCell};
 use super::shared::Shared;
-use super::thread::{Place, ThreadState, UNKNOWN, with_thread};
+use super::thread::{Place, ThreadState, UNKNOWN, with_newest, with_thread};
 use crate::config::Roots;
 
 /// Ancestors looked at from a span towards its root. A guard held across an await can nest spans
@@ -133,21 +133,31 @@ pub(super) fn record_elsewhere<S>(
 ) where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let Some(span) = ctx.span(id) else { return };
-    let Some(root) = root_of(shared, &span).or_else(|| {
-        let role = role_in(shared, span.metadata());
-        if role.recorded { find_root(shared, &span) } else { None }
-    }) else {
+    let raw = id.into_u64();
+    let newest = with_newest(shared.layer, raw, |root| {
+        record_in(root, raw, values, || Some(role_in(shared, root.callsite()?.metadata)));
+    });
+    if newest.is_some() {
         return;
-    };
+    }
+    let Some(span) = ctx.span(id) else { return };
+    let role = || role_in(shared, span.metadata());
+    let root = root_of(shared, &span)
+        .or_else(|| if role().recorded { find_root(shared, &span) } else { None });
+    if let Some(root) = root {
+        record_in(&root, raw, values, || Some(role()));
+    }
+}
+
+/// Records fields of a span of this activity.
+fn record_in(root: &Root, id: u64, values: &Record<'_>, role: impl FnOnce() -> Option<Role>) {
     if let Some(mut buffer) = root.borrow() {
-        if let Some(index) = buffer.find(id.into_u64()) {
+        if let Some(index) = buffer.find(id) {
             buffer.record(index, |recorder| values.record(recorder));
         }
-    } else {
-        let role = role_in(shared, span.metadata());
-        let (fields, signals) = detached(shared, role, |recorder| values.record(recorder));
-        root.send(Op::Record { id: id.into_u64(), fields, signals });
+    } else if let Some(role) = role() {
+        let (fields, signals) = detached(root.shared(), role, |recorder| values.record(recorder));
+        root.send(Op::Record { id, fields, signals });
     }
 }
 
@@ -186,9 +196,16 @@ pub(super) fn enter_other<S>(shared: &Shared, id: &Id, ctx: &Context<'_, S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
+    let raw = id.into_u64();
     with_thread(|thread| {
-        let place = ctx.span(id).and_then(|span| place_entered(thread, shared, &span));
-        thread.push(shared.layer, id.into_u64(), place);
+        let place = match thread.newest(shared.layer, raw) {
+            Some(root) => {
+                let root = Arc::clone(root);
+                place_in(thread, root, raw, |_| 0)
+            }
+            None => ctx.span(id).and_then(|span| place_entered(thread, shared, &span)),
+        };
+        thread.push(shared.layer, raw, place);
     });
 }
 
@@ -219,6 +236,17 @@ where
         }
         find_root(shared, span)?
     };
+    place_in(thread, root, id, |buffer| nearest(buffer, span))
+}
+
+/// The place of a span in this activity, which becomes this thread's; `nearest` finds the recorded
+/// span around one that is left out.
+fn place_in(
+    thread: &mut ThreadState,
+    root: Arc<Root>,
+    id: u64,
+    nearest: impl FnOnce(&Buffer) -> u32,
+) -> Option<Place> {
     if root.is_unfollowed() {
         return None;
     }
@@ -230,7 +258,7 @@ where
         return Some(Place { key, index: UNKNOWN, own: true });
     };
     let own = buffer.find(id);
-    let index = own.unwrap_or_else(|| nearest(buffer, span));
+    let index = own.unwrap_or_else(|| nearest(buffer));
     Some(Place { key, index, own: own.is_some() })
 }
 
@@ -244,17 +272,27 @@ where
     if follows && !shared.may_be_root(raw) {
         return false;
     }
+    if with_newest(shared.layer, raw, |root| leave(shared, root, raw, follows)) == Some(true) {
+        return true;
+    }
     let Some(span) = ctx.span(id) else { return !follows };
     let extensions = span.extensions();
     let root = extensions.get::<RootCell>().map(|cell| &cell.0);
-    let is_it = |root: &&Arc<Root>| root.layer() == shared.layer && root.is_unfollowed();
-    let Some(root) = root.filter(is_it) else { return !follows };
+    let root = root.filter(|root| root.layer() == shared.layer);
+    root.is_some_and(|root| leave(shared, root, raw, follows)) || !follows
+}
+
+/// Leaves this root, if its spans are not followed. Tells whether they are not.
+fn leave(shared: &Shared, root: &Root, id: u64, follows: bool) -> bool {
+    if !root.is_unfollowed() {
+        return false;
+    }
     if follows {
-        with_thread(|thread| thread.pop(shared.layer, raw));
+        with_thread(|thread| thread.pop(shared.layer, id));
     }
     match (shared.now(), panics::current()) {
         (time, None) => root.leave(time),
-        (time, panic) => root.send(Op::Exit { id: raw, time, panic }),
+        (time, panic) => root.send(Op::Exit { id, time, panic }),
     }
     true
 }
@@ -265,22 +303,34 @@ pub(super) fn close_other<S>(shared: &Arc<Shared>, id: &Id, ctx: &Context<'_, S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
+    let raw = id.into_u64();
+    // The registry drops the cell of this one with the span.
+    if with_newest(shared.layer, raw, |root| close_root(shared, root, id)).is_some() {
+        return;
+    }
     let Some(span) = ctx.span(id) else { return };
     let cell = span.extensions_mut().remove::<RootCell>();
-    if let Some(RootCell(root)) = cell {
-        if root.is_unfollowed() {
-            shared.forget_root(id.into_u64());
-        }
-        if shared.bridge.is_some() {
-            link(shared, &root, id);
-        }
-        root.close();
+    if let Some(cell) = cell {
+        close_root(shared, &cell.0, id);
+        let root = Arc::clone(&cell.0);
+        drop(cell);
         shared.retire(root);
     } else if role_in(shared, span.metadata()).recorded
         && let Some(root) = find_root(shared, &span)
     {
-        root.send(Op::Close { id: id.into_u64(), time: shared.now() });
+        root.send(Op::Close { id: raw, time: shared.now() });
     }
+}
+
+/// The root span of this activity closes.
+fn close_root(shared: &Shared, root: &Root, id: &Id) {
+    if root.is_unfollowed() {
+        shared.forget_root(id.into_u64());
+    }
+    if shared.bridge.is_some() {
+        link(shared, root, id);
+    }
+    root.close();
 }
 
 /// The activity whose root `span` itself is.
@@ -289,7 +339,7 @@ where
     S: for<'span> LookupSpan<'span>,
 {
     let extensions = span.extensions();
-    let RootCell(root) = extensions.get::<RootCell>()?;
+    let root = &extensions.get::<RootCell>()?.0;
     (root.layer() == shared.layer).then(|| Arc::clone(root))
 }
 

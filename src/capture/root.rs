@@ -26,6 +26,15 @@ use crate::sampling::Decision;
 #[derive(Debug)]
 pub(super) struct RootCell(pub(super) Arc<Root>);
 
+impl Drop for RootCell {
+    /// A registry that goes away drops its spans without closing them.
+    fn drop(&mut self) {
+        if self.0.span.load(Ordering::Acquire) != 0 {
+            self.0.finish(self.0.shared.now(), End::Abandoned);
+        }
+    }
+}
+
 /// Something that happened to a request away from its buffer. Spans are named by the registry's
 /// ids, which are unique among the open ones.
 #[derive(Debug)]
@@ -75,6 +84,8 @@ pub(crate) struct Root {
     unfollowed: std::sync::atomic::AtomicBool,
     /// When the root span of such a request was last left; 0 until then.
     left: AtomicU64,
+    /// The registry's id of the root span while that is open, else 0.
+    span: AtomicU64,
     home: Mutex<Home>,
 }
 
@@ -124,6 +135,7 @@ impl Root {
             pending: AtomicBool::new(false),
             unfollowed: false.into(),
             left: AtomicU64::new(0),
+            span: AtomicU64::new(0),
             home: Mutex::new(home),
         }
     }
@@ -133,6 +145,7 @@ impl Root {
     pub(super) fn begin(&self, callsite: &'static Callsite, buffer: Box<Buffer>) {
         let mut home = self.home();
         let (id, started) = (buffer.id, buffer.spans[0].start);
+        self.span.store(buffer.spans[0].id, Ordering::Release);
         home.request = Some(Request { callsite, id, started });
         home.buffer = Some(buffer);
         home.ops.clear();
@@ -158,8 +171,19 @@ impl Root {
         self.left.store(time, Ordering::Release);
     }
 
+    /// Whether the open span with this id is its root span.
+    #[inline]
+    pub(super) fn is_of(&self, layer: u32, id: u64) -> bool {
+        self.span.load(Ordering::Acquire) == id && self.shared.layer == layer
+    }
+
     pub(super) fn layer(&self) -> u32 {
         self.shared.layer
+    }
+
+    /// The callsite of the root span.
+    pub(super) fn callsite(&self) -> Option<&'static Callsite> {
+        self.home().request.map(|request| request.callsite)
     }
 
     pub(super) fn id(&self) -> ActivityId {
@@ -271,6 +295,7 @@ impl Root {
 
     /// The root span closed: the request ended when it was last left, if it ever was entered.
     pub(super) fn close(&self) {
+        self.span.store(0, Ordering::Release);
         let left = self.left.load(Ordering::Acquire);
         self.end(End::Closed, |shared, buffer| {
             match buffer.map_or(0, |buffer| buffer.spans[0].end.max(left)) {
@@ -449,7 +474,7 @@ impl Drop for Borrowed<'_> {
 }
 
 impl Drop for Root {
-    /// A registry that goes away drops its spans without closing them.
+    /// Nobody can end it any more.
     fn drop(&mut self) {
         let now = self.shared.now();
         self.finish(now, End::Abandoned);

@@ -15,6 +15,7 @@ use super::callsite::{Callsite, Role};
 use super::fields::FieldLimits;
 use super::mode::Mode;
 use super::root::Root;
+use super::thread::with_thread;
 use crate::config::{CaptureConfig, Config, HttpConfig, SamplingPolicy};
 use crate::model::{Activity, ActivityId, Timestamp};
 use crate::pipeline::{Counters, DropReason, Queue};
@@ -325,8 +326,12 @@ impl Shared {
         callsite: &'static Callsite,
         buffer: Box<Buffer>,
     ) -> Arc<Root> {
-        let root = self.root_pool.pop().unwrap_or_else(|| self.new_root());
+        let spare = with_thread(|thread| thread.take_spare(self.layer)).flatten();
+        let root = spare.or_else(|| self.root_pool.pop()).unwrap_or_else(|| self.new_root());
         root.begin(callsite, buffer);
+        let last = with_thread(|thread| thread.begun(Arc::clone(&root)));
+        // It may be the last of its root: not while this thread's state is borrowed.
+        drop(last);
         root
     }
 
@@ -342,7 +347,8 @@ impl Shared {
         root
     }
 
-    /// The root span closed. If nobody else holds its root, it may serve another request.
+    /// The root span closed. If nobody else holds its root, nor has it as its newest, it may serve
+    /// another request.
     pub(super) fn retire(&self, root: Arc<Root>) {
         if Arc::strong_count(&root) == 1 && !self.closed.load(Ordering::SeqCst) {
             // A full pool drops it.

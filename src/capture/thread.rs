@@ -91,11 +91,19 @@ pub(super) struct ThreadState {
     pub(super) roles: Roles,
     stack: Vec<Entry>,
     pub(super) actives: Vec<Active>,
+    /// The root that began last on this thread: found here without the registry while its span is
+    /// open, and free to serve another request when nobody else has it.
+    newest: Option<Arc<Root>>,
 }
 
 thread_local! {
     static THREAD: RefCell<ThreadState> = const {
-        RefCell::new(ThreadState { roles: Roles::new(), stack: Vec::new(), actives: Vec::new() })
+        RefCell::new(ThreadState {
+            roles: Roles::new(),
+            stack: Vec::new(),
+            actives: Vec::new(),
+            newest: None,
+        })
     };
 }
 
@@ -106,7 +114,46 @@ pub(super) fn with_thread<R>(f: impl FnOnce(&mut ThreadState) -> R) -> Option<R>
     THREAD.try_with(|state| state.try_borrow_mut().ok().map(|mut state| f(&mut state))).ok()?
 }
 
+/// Runs `f` on the root that began last on this thread, if the open span with this id is its root
+/// span; else `None`. The thread's state is free meanwhile, and an `f` inside of `f` finds nothing.
+#[inline]
+pub(super) fn with_newest<R>(layer: u32, id: u64, f: impl FnOnce(&Arc<Root>) -> R) -> Option<R> {
+    let root = with_thread(|thread| thread.newest.take_if(|root| root.is_of(layer, id)))??;
+    let result = f(&root);
+    put_newest(root);
+    Some(result)
+}
+
+/// Remembers a root as the newest, unless there is a newer one.
+#[inline]
+fn put_newest(root: Arc<Root>) {
+    let other = with_thread(|thread| match thread.newest {
+        Some(_) => Some(root),
+        None => thread.newest.replace(root),
+    });
+    // It may be the last of its root: not while this thread's state is borrowed.
+    drop(other);
+}
+
 impl ThreadState {
+    /// The root that began last on this thread, if the open span with this id is its root span.
+    #[inline]
+    pub(super) fn newest(&self, layer: u32, id: u64) -> Option<&Arc<Root>> {
+        self.newest.as_ref().filter(|root| root.is_of(layer, id))
+    }
+
+    /// The root that began last on this thread, if it is this layer's and over.
+    #[inline]
+    pub(super) fn take_spare(&mut self, layer: u32) -> Option<Arc<Root>> {
+        self.newest.take_if(|root| root.layer() == layer && Arc::strong_count(root) == 1)
+    }
+
+    /// Remembers the root of a request that begins, instead of the last one.
+    #[inline]
+    pub(super) fn begun(&mut self, root: Arc<Root>) -> Option<Arc<Root>> {
+        self.newest.replace(root)
+    }
+
     /// Where the current span of this layer stands.
     #[inline]
     pub(super) fn current(&self, layer: u32) -> Current {

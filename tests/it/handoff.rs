@@ -4,7 +4,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Sender, channel};
 
-use tracing::{debug_span, info, info_span};
+use tracing::field::{Empty, Value};
+use tracing::span::Attributes;
+use tracing::{Span, debug_span, info, info_span};
+use tracing_activity::config::SamplingPolicy;
 use tracing_activity::model::Outcome;
 use tracing_activity::{CurrentActivity, with_activity};
 
@@ -245,4 +248,77 @@ fn a_span_left_out_that_reuses_the_id_of_a_closed_one_is_not_taken_for_it() {
         });
     });
     assert_eq!(tree(&activity), "request!explicit\n  closed\n  child!event\n");
+}
+
+#[test]
+fn requests_that_take_turns_on_a_thread_keep_what_is_each_ones() {
+    for sample in [SamplingPolicy::ALL, SamplingPolicy::OFF] {
+        let mut config = support::config();
+        config.sample = sample;
+        let (mut activities, _) = support::capture_with(config, || {
+            let begin = || request!("http.response.status_code" = Empty, "user.id" = Empty);
+            let says = |span: &Span, status: u16| {
+                span.in_scope(|| ());
+                span.record("http.response.status_code", status);
+                span.record("user.id", status.to_string());
+            };
+            let (first, second) = (begin(), begin());
+            says(&first, 501);
+            says(&second, 502);
+            drop(first);
+            let third = begin();
+            says(&second, 503);
+            drop(second);
+            says(&third, 504);
+        });
+        activities.sort_by_key(|activity| activity.status);
+        let told: Vec<_> = activities.iter().map(|it| (it.status, &*it.user_id)).collect();
+        assert_eq!(told, [(501, "501"), (503, "503"), (504, "504")]);
+    }
+}
+
+#[test]
+fn a_span_that_reuses_the_id_of_a_request_closed_elsewhere_is_not_taken_for_it() {
+    for sample in [SamplingPolicy::ALL, SamplingPolicy::OFF] {
+        let mut config = support::config();
+        config.sample = sample;
+        let (activities, _) = support::capture_with(config, || {
+            let elsewhere = Elsewhere::new();
+            let request = request!("http.response.status_code" = 200);
+            let closed = request.id();
+            elsewhere.run(move || drop(request));
+            // A slot that another thread freed comes last: after all of the first page.
+            let spans = || {
+                let span = || info_span!("no request", "http.response.status_code" = Empty);
+                std::iter::repeat_with(span).take(33).collect::<Vec<_>>()
+            };
+            let mut pages = std::iter::repeat_with(spans).take(10_000);
+            let reused = pages.find_map(|page| page.into_iter().find(|it| it.id() == closed));
+            let reused = reused.expect("ids are reused");
+            reused.in_scope(|| with_activity(|a| a.title("of no request")));
+            reused.record("http.response.status_code", 500);
+            drop(reused);
+            elsewhere.end();
+        });
+        let told: Vec<_> = activities.iter().map(|it| (it.status, &*it.title)).collect();
+        assert_eq!(told, [(200, "")]);
+    }
+}
+
+#[test]
+fn a_registry_that_goes_away_ends_its_requests_as_abandoned() {
+    let Fixture { dispatch, guard, sink } = Fixture::new(support::config());
+    let enabled = tracing::dispatcher::with_default(&dispatch, || request!().metadata());
+    let metadata = enabled.expect("the span is enabled");
+    let fields = metadata.fields();
+    let method = fields.field("http.request.method").expect("the macro has it");
+    let values = [(&method, Some(&"GET" as &dyn Value))];
+    // By its id alone, which keeps no subscriber as a `Span` does.
+    dispatch.new_span(&Attributes::new_root(metadata, &fields.value_set(&values)));
+    drop(dispatch);
+    // At once, and not when the layer ends.
+    assert!(guard.flush(support::DEADLINE), "{}", guard.stats());
+    assert_eq!(guard.stats().stored, 2);
+    let kinds: Vec<_> = sink.activities().into_iter().map(|it| it.error_kind).collect();
+    assert!(kinds.contains(&"abandoned".to_owned()), "{kinds:?}");
 }
