@@ -1,10 +1,11 @@
-//! What exporting costs the requests, and what an endpoint that never answers adds.
+//! What exporting costs the requests, and what an endpoint adds that is stopped or never answers.
 //!
-//! The load is far from what the machine can do, at fixed times, so that a request waits for no other.
-//! Each round has a run that exports to the Collector, one whose endpoint takes connections and never
-//! answers, and one that exports nothing, each time in another order; the 99th percentiles of one round
-//! are compared, and the median is taken over the rounds. A request's time is that from its call, and
-//! from the moment that it was due, which a late wake-up of its thread is part of.
+//! The requests wait for a database, as most do, and come at fixed times, far from what the machine can
+//! do, so that none waits for another. Each round has a run that exports to the Collector, one to a port
+//! where nobody listens, one to an endpoint that takes connections and never answers, and one that
+//! exports nothing, each time in another order; the 99th percentiles of one round are compared, and the
+//! median is taken over the rounds. A request's time is that from its call, and from the moment that
+//! it was due, which a late wake-up of its thread is part of.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -15,10 +16,17 @@ use embedded_clickhouse::Server;
 use serde_json::{Value, json};
 
 use super::traced::{self, Ran};
-use super::{PACE, THREADS, environment, set};
+use super::{environment, set};
 
 /// How long a run of a round lasts.
-const SECONDS: u32 = 3;
+const SECONDS: u32 = 5;
+
+/// Requests a second, and the threads that serve them.
+const PACE: u32 = 800;
+const THREADS: u32 = 8;
+
+/// Microseconds that each of a request's queries waits, of which it has up to three.
+const WAIT: u32 = 1_000;
 
 /// Where the machine is shared, a smaller difference says nothing.
 const GROSS: f64 = 1.5;
@@ -30,23 +38,55 @@ const ENOUGH: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Endpoint {
     Live,
+    /// Its connections are refused.
+    Stopped,
     BlackHole,
     None,
 }
 
-const ENDPOINTS: [Endpoint; 3] = [Endpoint::Live, Endpoint::BlackHole, Endpoint::None];
+const ENDPOINTS: [Endpoint; 4] =
+    [Endpoint::Live, Endpoint::Stopped, Endpoint::BlackHole, Endpoint::None];
+
+/// What is compared: of the first, to the second.
+const COMPARED: [(&str, Endpoint, Endpoint); 5] = [
+    ("stopped_to_export", Endpoint::Stopped, Endpoint::Live),
+    ("black_hole_to_export", Endpoint::BlackHole, Endpoint::Live),
+    ("stopped_to_none", Endpoint::Stopped, Endpoint::None),
+    ("black_hole_to_none", Endpoint::BlackHole, Endpoint::None),
+    ("export_to_none", Endpoint::Live, Endpoint::None),
+];
+
+impl Endpoint {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Live => "export",
+            Self::Stopped => "stopped",
+            Self::BlackHole => "black_hole",
+            Self::None => "none",
+        }
+    }
+}
 
 /// 99th percentiles of one round, in microseconds, in the order of [`ENDPOINTS`].
+type Times = [u64; ENDPOINTS.len()];
+
+/// From when requests are timed.
+type Moment = (&'static str, fn(&Round) -> Times);
+
+const MOMENTS: [Moment; 2] =
+    [("its call", |round| round.called), ("when it was due", |round| round.due)];
+
 #[derive(Debug, Default, Clone, Copy)]
 struct Round {
-    called: [u64; 3],
-    due: [u64; 3],
+    called: Times,
+    due: Times,
 }
 
 /// What the rounds showed.
 #[derive(Debug, Default)]
 pub(super) struct Host {
     rounds: Vec<Round>,
+    optimised: bool,
     lost: u64,
     uncounted: u64,
     longest_shutdown_ms: u64,
@@ -56,11 +96,20 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn run(binary: &Path, rounds: u32, server: &Server, live: &str) -> Result<Self> {
+    pub(super) fn run(
+        binary: &Path,
+        optimised: bool,
+        rounds: u32,
+        server: &Server,
+        live: &str,
+    ) -> Result<Self> {
         // Takes connections and never answers, as long as it lives.
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let black_hole = format!("http://{}", listener.local_addr()?);
-        let mut host = Self::default();
+        // A port of the machine that was free a moment ago.
+        let stopped = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let stopped = format!("http://{stopped}");
+        let mut host = Self { optimised, ..Self::default() };
         host.load[0] = load();
         for nth in 0..rounds as usize {
             let mut round = Round::default();
@@ -68,13 +117,14 @@ impl Host {
                 let at = (nth + turn) % ENDPOINTS.len();
                 let endpoint = match ENDPOINTS[at] {
                     Endpoint::Live => Some(live),
+                    Endpoint::Stopped => Some(stopped.as_str()),
                     Endpoint::BlackHole => Some(black_hole.as_str()),
                     Endpoint::None => None,
                 };
                 let ran = serve(binary, server, endpoint)?;
                 round.called[at] = ran.number("/p99_us")?;
                 round.due[at] = ran.number("/due_p99_us")?;
-                if ENDPOINTS[at] == Endpoint::BlackHole {
+                if matches!(ENDPOINTS[at], Endpoint::Stopped | Endpoint::BlackHole) {
                     host.count(&ran)?;
                 }
             }
@@ -87,7 +137,7 @@ impl Host {
     /// Every span of a run is lost, and counted.
     fn count(&mut self, ran: &Ran) -> Result<()> {
         let ledger = ran.ledger()?;
-        ensure!(ledger.exported == 0, "the black hole took spans: {ran:?}");
+        ensure!(ledger.exported == 0, "nobody was there who could take spans: {ran:?}");
         self.lost += ledger.dropped + ledger.failed;
         self.uncounted += ledger.made.abs_diff(ledger.dropped + ledger.failed + ledger.sampled_out);
         self.longest_shutdown_ms = self.longest_shutdown_ms.max(ran.number("/shutdown_ms")?);
@@ -95,7 +145,7 @@ impl Host {
         Ok(())
     }
 
-    fn ratios(&self, of: Endpoint, to: Endpoint, times: fn(&Round) -> [u64; 3]) -> Spread {
+    fn ratios(&self, of: Endpoint, to: Endpoint, times: fn(&Round) -> Times) -> Spread {
         let share = |round: &Round| {
             let times = times(round);
             times[of as usize] as f64 / times[to as usize].max(1) as f64
@@ -108,24 +158,19 @@ impl Host {
     }
 
     pub(super) fn tell(&self) {
-        let p99 = |endpoint| self.p99(endpoint).median;
         println!(
-            "p99 of a request at {PACE} a second, median of {} rounds: {:.0} us with an export, {:.0} us \
-             with a black hole, {:.0} us without export",
+            "p99 of a request at {PACE} a second, {}, median of {} rounds:",
+            if self.optimised { "optimised" } else { "not optimised" },
             self.rounds.len(),
-            p99(Endpoint::Live),
-            p99(Endpoint::BlackHole),
-            p99(Endpoint::None)
         );
-        let called: fn(&Round) -> [u64; 3] = |round| round.called;
-        let due: fn(&Round) -> [u64; 3] = |round| round.due;
-        for (what, times) in [("its call", called), ("when it was due", due)] {
-            println!(
-                "  from {what}: black hole / export {}, black hole / none {}, export / none {}",
-                self.ratios(Endpoint::BlackHole, Endpoint::Live, times),
-                self.ratios(Endpoint::BlackHole, Endpoint::None, times),
-                self.ratios(Endpoint::Live, Endpoint::None, times)
-            );
+        for endpoint in ENDPOINTS {
+            println!("  {:<12}{:>8.0} us", endpoint.name(), self.p99(endpoint).median);
+        }
+        for (what, times) in MOMENTS {
+            println!("  from {what}:");
+            for (name, of, to) in COMPARED {
+                println!("    {name:<22}{}", self.ratios(of, to, times));
+            }
         }
         println!(
             "  {} spans lost and counted, {} not counted, shutdown within {} ms",
@@ -134,27 +179,27 @@ impl Host {
     }
 
     pub(super) fn figures(&self) -> Value {
-        let ratios = |times: fn(&Round) -> [u64; 3]| {
-            json!({
-                "black_hole_to_export": self.ratios(Endpoint::BlackHole, Endpoint::Live, times).figures(),
-                "black_hole_to_none": self.ratios(Endpoint::BlackHole, Endpoint::None, times).figures(),
-                "export_to_none": self.ratios(Endpoint::Live, Endpoint::None, times).figures(),
-            })
+        let ratios = |times: fn(&Round) -> Times| -> Value {
+            COMPARED
+                .iter()
+                .map(|(name, of, to)| ((*name).to_owned(), self.ratios(*of, *to, times).figures()))
+                .collect()
         };
+        let p99: Value =
+            ENDPOINTS.iter().map(|it| (it.name().to_owned(), self.p99(*it).figures())).collect();
         json!({
             "rounds": self.rounds.len(),
             "requests_per_second": PACE,
             "seconds": SECONDS,
+            "optimised": self.optimised,
             "cpus": available_parallelism().map_or(0, usize::from),
             "load": self.load,
             "p99_ratio": self.ratios(Endpoint::BlackHole, Endpoint::Live, |it| it.called).median,
+            "stopped_p99_ratio":
+                self.ratios(Endpoint::Stopped, Endpoint::Live, |it| it.called).median,
             "from_call": ratios(|round| round.called),
             "from_due": ratios(|round| round.due),
-            "p99_us": {
-                "export": self.p99(Endpoint::Live).figures(),
-                "black_hole": self.p99(Endpoint::BlackHole).figures(),
-                "none": self.p99(Endpoint::None).figures(),
-            },
+            "p99_us": p99,
             "p99_us_of_rounds": self.rounds.iter().map(|round| round.called).collect::<Vec<_>>(),
             "lost": self.lost,
             "uncounted": self.uncounted,
@@ -163,20 +208,28 @@ impl Host {
     }
 
     pub(super) fn problem(&self) -> Option<String> {
-        let ratio = self.ratios(Endpoint::BlackHole, Endpoint::Live, |it| it.called).median;
+        let ratio = |of| self.ratios(of, Endpoint::Live, |it| it.called).median;
+        let slowed = [Endpoint::Stopped, Endpoint::BlackHole]
+            .into_iter()
+            .find(|of| self.rounds.len() >= ENOUGH && ratio(*of) > GROSS);
         if self.uncounted > 0 {
-            Some(format!("{} spans lost in a black hole were not counted", self.uncounted))
+            Some(format!("{} spans that nobody took were not counted", self.uncounted))
         } else if self.late_shutdowns > 0 {
             Some(format!(
-                "{} of {} shutdowns beside a black hole were late: {} ms",
+                "{} of {} shutdowns without an endpoint that answers were late: {} ms",
                 self.late_shutdowns,
-                self.rounds.len(),
+                2 * self.rounds.len(),
                 self.longest_shutdown_ms
             ))
-        } else if self.rounds.len() >= ENOUGH && ratio > GROSS {
-            Some(format!("a black hole makes the p99 of requests {ratio:.2} times as long"))
         } else {
-            None
+            let times = |of: Endpoint| {
+                format!(
+                    "an endpoint that is {} makes the p99 of requests {:.2} times as long",
+                    of.name(),
+                    ratio(of)
+                )
+            };
+            slowed.map(times)
         }
     }
 }
@@ -189,8 +242,13 @@ fn serve(binary: &Path, server: &Server, endpoint: Option<&str>) -> Result<Ran> 
     if endpoint.is_none() {
         set(&mut environment, "OTEL_TRACES_EXPORTER", "none");
     }
-    let plan =
-        [("requests", SECONDS * PACE), ("threads", THREADS), ("pace", PACE), ("patience", 1)];
+    let plan = [
+        ("requests", SECONDS * PACE),
+        ("threads", THREADS),
+        ("pace", PACE),
+        ("wait", WAIT),
+        ("patience", 1),
+    ];
     traced::run(binary, &plan, &environment)
 }
 
@@ -248,7 +306,7 @@ impl std::fmt::Display for Spread {
 mod tests {
     use super::*;
 
-    fn host(p99: &[[u64; 3]]) -> Host {
+    fn host(p99: &[Times]) -> Host {
         let rounds = p99.iter().map(|called| Round { called: *called, due: *called }).collect();
         Host { rounds, ..Host::default() }
     }
@@ -256,7 +314,7 @@ mod tests {
     #[test]
     fn the_ratio_is_the_median_of_the_rounds_and_not_of_their_times() {
         // A slow round is slow for all of its runs.
-        let host = host(&[[100, 110, 90], [1000, 1000, 1000], [200, 180, 200]]);
+        let host = host(&[[100, 1, 110, 90], [1000, 1, 1000, 1000], [200, 1, 180, 200]]);
         let ratio = host.ratios(Endpoint::BlackHole, Endpoint::Live, |it| it.called);
         assert!((ratio.median - 1.0).abs() < 1e-9, "{ratio}");
         assert!((ratio.least - 0.9).abs() < 1e-9 && (ratio.most - 1.1).abs() < 1e-9, "{ratio}");
@@ -266,10 +324,12 @@ mod tests {
 
     #[test]
     fn a_gross_ratio_is_a_problem_where_there_are_rounds_enough() {
-        assert_eq!(host(&[[100, 140, 100]; ENOUGH]).problem(), None);
-        let problem = host(&[[100, 160, 100]; ENOUGH]).problem().unwrap();
-        assert!(problem.contains("1.60 times"), "{problem}");
-        assert_eq!(host(&[[100, 160, 100]; ENOUGH - 1]).problem(), None);
+        assert_eq!(host(&[[100, 140, 140, 100]; ENOUGH]).problem(), None);
+        let problem = host(&[[100, 100, 160, 100]; ENOUGH]).problem().unwrap();
+        assert!(problem.contains("black_hole") && problem.contains("1.60 times"), "{problem}");
+        let problem = host(&[[100, 170, 100, 100]; ENOUGH]).problem().unwrap();
+        assert!(problem.contains("stopped") && problem.contains("1.70 times"), "{problem}");
+        assert_eq!(host(&[[100, 160, 160, 100]; ENOUGH - 1]).problem(), None);
     }
 
     #[test]

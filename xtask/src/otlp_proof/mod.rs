@@ -14,7 +14,8 @@
 //!    stored, what was not is counted.
 //! 3. [`silence`]: traffic under a subscriber that records everything. No activity and no span is of the
 //!    exporters.
-//! 4. [`host`]: the requests' p99 with an export, with an endpoint that never answers, and with none.
+//! 4. [`host`]: the requests' p99 with an export, with an endpoint that is stopped or never answers, and
+//!    with none.
 //!
 //! Invariant: each stage has a database and a service's name of its own, tells its figures whatever
 //! they are, and fails the command where they are wrong, after all were told.
@@ -53,6 +54,9 @@ pub(crate) struct Args {
     /// Rounds in which services that export, export in vain and do not export are compared
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(0..=200))]
     rounds: u32,
+    /// Compare them optimised, which takes some minutes to build
+    #[arg(long)]
+    release: bool,
     /// Write the figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -70,7 +74,8 @@ const THREADS: u32 = 2;
 const ARRIVAL: Duration = Duration::from_mins(2);
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let binary = traced::build()?;
+    let binary = traced::build(false)?;
+    let compared = if args.release && args.rounds > 0 { &traced::build(true)? } else { &binary };
     let folder = collector::temporary_folder("otlp")?;
     let server = collector::clickhouse(Options::default())?;
     collector::make_tables(&server)?;
@@ -100,7 +105,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 
     if args.rounds > 0 {
-        let host = Host::run(&binary, args.rounds, &server, &collector.otlp_http())?;
+        let host = Host::run(compared, args.release, args.rounds, &server, &collector.otlp_http())?;
         host.tell();
         figures["black_hole"] = host.figures();
         problems.extend(host.problem());

@@ -9,12 +9,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Builds the example; cargo's own progress goes to standard error.
-pub(super) fn build() -> Result<PathBuf> {
+pub(super) fn build(optimised: bool) -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let output = Command::new(env!("CARGO"))
         .args(["build", "--package", "tracing-activity", "--example", "traced"])
         // The features that the tests of gRPC are built with, so that it is built once.
         .args(["--features", "otlp-grpc,otlp-tls"])
+        .args(optimised.then_some("--release"))
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(workspace)
         .stderr(Stdio::inherit())
