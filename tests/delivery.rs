@@ -325,7 +325,7 @@ fn hostile_text_and_extreme_numbers_are_stored_byte_for_byte() {
     let mut rows = Vec::new();
     for text in texts {
         let text = || text.to_owned();
-        let value = || vec![("k\0".into(), Value::Str(text()))];
+        let value = || vec![("k\0".into(), Value::Str(text().into()))];
         let span = SpanRecord {
             name: text().into(),
             target: text().into(),
@@ -451,7 +451,7 @@ fn everything() -> Activity {
         attributes: vec![
             ("rows".into(), Value::U64(5)),
             ("cost".into(), Value::F64(1.5)),
-            ("table".into(), Value::Str("orders".to_owned())),
+            ("table".into(), Value::Str("orders".into())),
         ],
     };
     let event = EventRecord {

@@ -212,8 +212,8 @@ fn traced() -> Activity {
     (query.start, query.duration, query.error) = (200, 900, "timeout".into());
     query.attributes = vec![
         ("rows".into(), Value::I64(-5)),
-        ("table".into(), Value::Str("a\\b\"c\u{1}".to_owned())),
-        ("otel.kind".into(), Value::Str("client".to_owned())),
+        ("table".into(), Value::Str("a\\b\"c\u{1}".into())),
+        ("otel.kind".into(), Value::Str("client".into())),
     ];
     let mut inner = span("parse", 1);
     (inner.start, inner.duration) = (300, 10);
@@ -240,7 +240,7 @@ fn traced() -> Activity {
     };
     let mut request = span("request", 0);
     // As the middleware says it: the columns say it again.
-    request.attributes = vec![("http.route".into(), Value::Str("/orders/{id}".to_owned()))];
+    request.attributes = vec![("http.route".into(), Value::Str("/orders/{id}".into()))];
     let mut traced = kept(vec![request, query, inner], root);
     traced.trace.as_mut().unwrap().events.push(event);
     traced
@@ -503,7 +503,7 @@ fn told_in_words(when: Timestamp, random: &mut fastrand::Rng) -> Activity {
     };
     let (url, data) = (words(6), format!("{{\"path\":\"{}\"}}", words(9)));
     let mut query = span("query", 0);
-    query.attributes = vec![("table".into(), Value::Str(words(5)))];
+    query.attributes = vec![("table".into(), Value::Str(words(5).into()))];
     query.duration = 1 << random.u32(4..16);
     query.attributes.push(("rows".into(), Value::I64(1 << random.u32(..12))));
     let activity_id = ActivityId::new(when, random.u64(..));

@@ -47,8 +47,12 @@ pub(super) fn clean_trace(redactor: &Redactor, trace: &mut Trace) {
         &mut event.attributes
     });
     for (_, value) in spans.chain(events) {
-        if let Value::Str(text) = value {
-            redactor.text(text);
+        if let Value::Str(text) = value
+            && redactor.may_change(text)
+        {
+            let mut cleaned = text.to_string();
+            redactor.text(&mut cleaned);
+            *text = cleaned.into();
         }
     }
 }

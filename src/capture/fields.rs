@@ -102,7 +102,7 @@ impl Fields {
             Tag::U64 => Value::U64(record.payload),
             Tag::F64 => Value::F64(f64::from_bits(record.payload)),
             Tag::Bool => Value::Bool(record.payload != 0),
-            Tag::Text => Value::Str(self.text_of(record).unwrap_or_default().to_owned()),
+            Tag::Text => Value::Str(self.text_of(record).unwrap_or_default().into()),
         }
     }
 

@@ -93,16 +93,16 @@ fn mark_request(buffer: &Buffer, spans: &mut [SpanRecord]) {
 fn value(buffer: &Buffer, record: &FieldRecord, callsite: &Callsite) -> Value {
     let redactor = &buffer.shared.redactor;
     match (record.nature(callsite), buffer.fields.text_of(record)) {
-        (Nature::Secret, _) if redactor.hides_by_name() => Value::Str(SECRET.to_owned()),
+        (Nature::Secret, _) if redactor.hides_by_name() => Value::Str(SECRET.into()),
         (Nature::Ip, _) => {
             // As in the column: as a rule the network, not the host.
             let stored = ip(&text(buffer, record), buffer.shared.http.address);
-            Value::Str(stored.map(|it| it.to_canonical().to_string()).unwrap_or_default())
+            Value::Str(stored.map(|it| it.to_canonical().to_string()).unwrap_or_default().into())
         }
         (Nature::Query, Some(text)) => {
-            Value::Str(redactor.query(text.trim_start_matches('?')).to_string())
+            Value::Str(redactor.query(text.trim_start_matches('?')).to_string().into())
         }
-        (Nature::Address, Some(text)) => Value::Str(redactor.url(text)),
+        (Nature::Address, Some(text)) => Value::Str(redactor.url(text).into()),
         _ => attribute(redactor, buffer.fields.value(record)),
     }
 }
@@ -114,7 +114,7 @@ pub(super) fn attribute(redactor: &Redactor, value: Value) -> Value {
         Value::I64(number) => u64::try_from(number).unwrap_or(0),
         _ => 0,
     };
-    if redactor.hides_number(number) { Value::Str(CARD.to_owned()) } else { value }
+    if redactor.hides_number(number) { Value::Str(CARD.into()) } else { value }
 }
 
 /// Whole microseconds between two times.

@@ -18,10 +18,12 @@ mod activity;
 mod client;
 mod ids;
 mod method;
+mod text;
 mod trace;
 
 pub use activity::{Activity, KeepReason, Outcome, ParseOutcomeError, Timestamp};
 pub use client::ClientKind;
 pub use ids::{ActivityId, ParseIdError, SpanId, TraceHash, TraceId};
 pub(crate) use method::known_method;
+pub use text::Text;
 pub use trace::{EventRecord, Level, SpanRecord, Trace, Value};

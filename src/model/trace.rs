@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::text::Text;
+
 /// The spans of one activity. `spans[0]` is the request itself.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Trace {
@@ -95,7 +97,7 @@ pub enum Value {
     /// A truth value.
     Bool(bool),
     /// Text.
-    Str(String),
+    Str(Text),
 }
 
 impl fmt::Display for Value {

@@ -133,7 +133,7 @@ impl Push<&String> for Texts {
 impl Push<&Value> for Texts {
     fn push(&mut self, value: &Value) {
         match value {
-            Value::Str(text) => put_text(text, &mut self.0),
+            Value::Str(text) => put_text(text.as_str(), &mut self.0),
             // Writing to memory does not fail.
             other => self.push_with(|out| drop(write!(out, "{other}"))),
         }

@@ -340,7 +340,7 @@ impl Reference {
         let is_root = index == 0;
         let mut set = |name, value| activity.spans[index as usize].set(name, value);
         match field {
-            Field::Late => set("late", Value::Str(late(value))),
+            Field::Late => set("late", Value::Str(late(value).into())),
             Field::Again => set("again", Value::I64(value.into())),
             Field::Status if kind.is_http() => {
                 set("http.response.status_code", Value::I64(status(value).into()));
@@ -434,17 +434,17 @@ impl Activity {
         span.set("again", Value::I64(-1));
         match kind {
             Kind::Request | Kind::FineRequest => {
-                span.set("http.request.method", Value::Str("GET".to_owned()));
+                span.set("http.request.method", Value::Str("GET".into()));
                 span.set("http.response.status_code", Value::I64(200));
             }
             Kind::Import | Kind::FineImport => {
-                span.set("activity.ekind", Value::Str("import".to_owned()));
+                span.set("activity.ekind", Value::Str("import".into()));
                 span.set("activity.data.a", Value::I64(-1));
                 self.imports = true;
                 self.annotations.set("a", -1);
             }
-            Kind::Consumer => span.set("otel.kind", Value::Str("consumer".to_owned())),
-            Kind::Client => span.set("otel.kind", Value::Str("client".to_owned())),
+            Kind::Consumer => span.set("otel.kind", Value::Str("consumer".into())),
+            Kind::Client => span.set("otel.kind", Value::Str("client".into())),
             Kind::Plain | Kind::Fine => {}
         }
         self.spans.push(span);

@@ -295,7 +295,7 @@ impl<'a> ActivityRow<'a> {
             self.attr_span.push(span);
             self.attr_key.push(key);
             self.attr_value.push(match value {
-                Value::Str(text) => Cow::Borrowed(text),
+                Value::Str(text) => Cow::Borrowed(text.as_str()),
                 other => Cow::Owned(other.to_string()),
             });
         }

@@ -271,7 +271,7 @@ fn events(spans: &[SpanRecord], failure: &'static str, rng: &mut Rng) -> Vec<Eve
         let (level, message, attributes) = if failed {
             let message = format!("{} did not answer", span.name);
             let attempts = Value::I64(rng.i64(1..4));
-            let kind = Value::Str(failure.to_owned());
+            let kind = Value::Str(failure.into());
             (
                 Level::Error,
                 message,
@@ -290,7 +290,7 @@ fn events(spans: &[SpanRecord], failure: &'static str, rng: &mut Rng) -> Vec<Eve
 
 /// What a request's own span tells beside the columns.
 fn of_request(rng: &mut Rng) -> Attributes {
-    let text = |text: &str| Value::Str(text.to_owned());
+    let text = |text: &str| Value::Str(text.into());
     vec![
         ("otel.kind".into(), text("server")),
         ("url.scheme".into(), text("https")),
@@ -317,7 +317,7 @@ fn is_call(name: &str) -> bool {
 
 /// What the span of a step tells, by OpenTelemetry's conventions.
 fn attributes(name: &'static str, visitor: &Visitor, rng: &mut Rng) -> Attributes {
-    let text = |text: &str| Value::Str(text.to_owned());
+    let text = |text: &str| Value::Str(text.into());
     let (verb, what) = name.split_once(' ').unwrap_or((name, ""));
     match target(name) {
         "shop::store" => vec![
@@ -330,15 +330,18 @@ fn attributes(name: &'static str, visitor: &Visitor, rng: &mut Rng) -> Attribute
         "shop::client" => vec![
             ("otel.kind".into(), text("client")),
             ("http.request.method".into(), text(verb)),
-            ("server.address".into(), Value::Str(format!("{}.internal", what.replace(' ', "-")))),
+            (
+                "server.address".into(),
+                Value::Str(format!("{}.internal", what.replace(' ', "-")).into()),
+            ),
             (
                 "url.full".into(),
-                Value::Str(format!("http://{what}.internal/v1/{}", visitor.product)),
+                Value::Str(format!("http://{what}.internal/v1/{}", visitor.product).into()),
             ),
             ("http.response.status_code".into(), Value::I64(200)),
         ],
         "shop::cache" => vec![
-            ("cache.key".into(), Value::Str(format!("{what}:{}", visitor.product))),
+            ("cache.key".into(), Value::Str(format!("{what}:{}", visitor.product).into())),
             ("cache.hit".into(), Value::Bool(rng.u8(..4) > 0)),
         ],
         _ => vec![("product".into(), Value::I64(i64::from(visitor.product)))],
