@@ -266,6 +266,11 @@ mod tests {
                 "(see http://h??), or ws://h/?a=?.",
             ),
             (r#"{:?}: "https://h/p?password=c4n4ry","#, r#"{:?}: "https://h/p?password=?","#),
+            (
+                r#"cut {"u":"https:\/\/h\/p?to=\/a&key=c4n4ry","v":"#,
+                r#"cut {"u":"https:\/\/h\/p?to=?&key=?","v":"#,
+            ),
+            ("is it http://h? Yes, a=b", "is it http://h? Yes, a=b"),
             ("is it http://h? Yes, a=b", "is it http://h? Yes, a=b"),
         ] {
             assert_eq!(out(&redactor, text), expected);
@@ -334,6 +339,9 @@ mod tests {
             "cookie: \\",
             "secret=\\\\\"",
             "://?a&",
+            ":\\/\\/",
+            ":\\\\",
+            "://a\\/?a\\/",
             "://a?",
             "4111111111111111 ",
         ];

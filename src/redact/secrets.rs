@@ -64,8 +64,9 @@ const SECRETS: &[Rule] = &[
         ),
         mark: "[secret]",
     },
-    // User and password of an address: up to the last `@` of its authority.
-    Rule { words: &["://"], pattern: r"://[^/?#\s]+@", mark: "://[secret]@" },
+    // User and password of an address: up to the last `@` of its authority. JSON may escape slashes,
+    // and JSON inside of JSON the backslashes.
+    Rule { words: &["://", ":\\"], pattern: r"(:\\*/\\*/)[^/?#\s]+@", mark: "${1}[secret]@" },
 ];
 
 const EMAILS: &[Rule] = &[Rule {
@@ -265,6 +266,11 @@ mod tests {
             "[secret] end",
         ),
         ("-----BEGIN PRIVATE KEY-----\nc4n4ry", "[secret]"),
+        (
+            r#"cut {"dsn":"postgres:\/\/ana:c4n4ry@db\/a@b"#,
+            r#"cut {"dsn":"postgres:\/\/[secret]@db\/a@b"#,
+        ),
+        (r#"cut \"amqp:\\\/\\\/ana:c4n4ry@mq"#, r#"cut \"amqp:\\\/\\\/[secret]@mq"#),
     ];
 
     #[test]
