@@ -420,8 +420,8 @@ impl Root {
             shared.mode.refresh(&mut buffer.current);
             decision = decide(&buffer, verdict.outcome, duration, trace_id, now);
         }
-        if let (Some(linked), Some(bridge)) = (&buffer.linked, &shared.bridge) {
-            decision = tell(&**bridge, linked, decision, collected);
+        if let Some(linked) = &buffer.linked {
+            decision = tell(shared, linked, decision, collected);
         }
         buffer.sealed = Some(Sealed { verdict, decision, duration, collected });
         if buffer.truncated {
