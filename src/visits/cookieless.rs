@@ -66,7 +66,7 @@ impl Cookieless {
 
     /// Has the salts that are needed soon.
     pub(super) fn prepare(&self, now: Timestamp) {
-        self.make_room(seconds(now));
+        self.forget_rested(seconds(now));
         match self.salts.prepare(seconds(now)) {
             Ok(()) => self.has_warned.store(false, Ordering::Relaxed),
             // Told once, until it works again: meanwhile new visitors have no identity.
@@ -81,9 +81,9 @@ impl Cookieless {
         }
     }
 
-    /// Forgets who rested, where too many are remembered.
-    fn make_room(&self, now: u64) {
-        if self.remembered.load(Ordering::Relaxed) < REMEMBERED {
+    /// Forgets who rested. Away from requests: there may be many to look at.
+    fn forget_rested(&self, now: u64) {
+        if self.remembered.load(Ordering::Relaxed) == 0 {
             return;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,8 +125,6 @@ impl Cookieless {
         };
         if is_late || stays.is_some() {
             remember(&mut seen, hash, now);
-        } else if !seen.is_empty() && now % DAY > 2 * VISIT_IDLE {
-            seen.retain(|_, last| now.saturating_sub(*last) <= VISIT_IDLE);
         }
         self.remembered.store(seen.len(), Ordering::Relaxed);
         Some(hex(hash))
@@ -241,8 +239,10 @@ mod tests {
             it.visitor(MIDNIGHT - MINUTE, std::net::Ipv4Addr::from(n).into(), "M").unwrap();
         }
         assert_eq!(it.seen.lock().unwrap().len(), REMEMBERED);
-        // Long after, nothing is held any more.
+        // A request forgets nobody: that is done apart from them.
         ana(&it, MIDNIGHT + 5 * 3600);
+        assert_eq!(it.seen.lock().unwrap().len(), REMEMBERED);
+        it.prepare(Timestamp::from_micros(((MIDNIGHT + 5 * 3600) * 1_000_000) as i64));
         assert!(it.seen.lock().unwrap().is_empty());
     }
 }
