@@ -2,6 +2,7 @@
 //! nothing: pitfalls 4 and 6. Pitfall 5 has a process of its own, `tests/reentrancy.rs`. One process, one subscriber; each test knows its rows by title.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -119,6 +120,27 @@ fn the_message_of_a_panic_is_on_the_row() {
     let rows = rows("panics");
     let error = &rows[0].error;
     assert!(error.starts_with("out of ink at ") && error.contains("global.rs"), "{error}");
+}
+
+#[test]
+fn the_message_is_that_of_the_panic_by_which_the_request_was_left() {
+    global();
+    let step = |text: &'static str| info_span!("step").in_scope(|| panic!("{text}"));
+    let caught = std::panic::catch_unwind(|| {
+        let root = info_span!("request", activity.title = "panics twice");
+        let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            root.in_scope(|| {
+                assert!(std::panic::catch_unwind(|| step("survived")).is_err());
+                step("fatal");
+            });
+        }));
+        // What is cleaned up afterwards may panic, too.
+        root.in_scope(|| assert!(std::panic::catch_unwind(|| step("late")).is_err()));
+        caught.unwrap_or_else(|payload| std::panic::resume_unwind(payload));
+    });
+    assert!(caught.is_err());
+    let rows = rows("panics twice");
+    assert!(rows[0].error.starts_with("fatal at "), "{}", rows[0].error);
 }
 
 #[test]

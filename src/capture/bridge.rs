@@ -6,9 +6,13 @@
 //! [`Bridge`] under the root's name. Where it is not told in time - a root that is never entered -
 //! the bridge is asked before the request is sealed.
 //!
+//! What is called there may be the application's code: a processor or a sampler of its own. A panic
+//! of it is counted, and the request has its row all the same.
+//!
 //! Nothing here knows OpenTelemetry's types.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 
 use tracing_core::span::Id;
@@ -19,6 +23,7 @@ use super::root::Root;
 use super::shared::Shared;
 use super::thread::{Active, with_thread};
 use crate::model::{ActivityId, SpanId, TraceId};
+use crate::pipeline::Counters;
 use crate::sampling::{Decision, Finished, Rate, Sampler};
 
 /// The span of the other system that stands for a request's root.
@@ -117,6 +122,15 @@ impl Requests {
         named.flatten().is_some()
     }
 
+    /// Runs code of the application; see [`guarded`].
+    pub(crate) fn guarded(&self, code: impl FnOnce()) {
+        if let Some(shared) = self.shared() {
+            guarded(&shared.counters, code);
+        } else {
+            code();
+        }
+    }
+
     /// The sampler of now.
     pub(crate) fn sampler(&self) -> Option<Arc<Sampler>> {
         Some(Arc::clone(&self.shared()?.mode.current().sampler))
@@ -138,12 +152,24 @@ impl Requests {
     }
 }
 
+/// Runs code behind the bridge, whose panic is counted and goes no further.
+fn guarded<T>(counters: &Counters, code: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(code));
+    result
+        .map_err(|payload| {
+            // Dropping the payload could panic again.
+            std::mem::forget(payload);
+            counters.count_panic();
+        })
+        .ok()
+}
+
 /// Tells the bridge what becomes of a trace. Where its spans were collected, the caller's word
 /// counts, too.
 #[cold]
 #[inline(never)]
 pub(super) fn tell(
-    bridge: &dyn Bridge,
+    shared: &Shared,
     linked: &Linked,
     decision: Decision,
     collected: bool,
@@ -152,7 +178,9 @@ pub(super) fn tell(
         Some(caller) if collected => caller.settle(decision),
         _ => decision,
     };
-    bridge.decided(linked, decision);
+    if let Some(bridge) = &shared.bridge {
+        guarded(&shared.counters, || bridge.decided(linked, decision));
+    }
     decision
 }
 
@@ -201,5 +229,64 @@ pub(super) fn link_current(root: &Arc<Root>) {
 
 fn resolve(shared: &Shared, id: &Id) -> Option<Linked> {
     let subscriber = shared.dispatch.get()?.upgrade()?;
-    shared.bridge.as_ref()?.resolve(id, &subscriber)
+    let bridge = shared.bridge.as_ref()?;
+    guarded(&shared.counters, || bridge.resolve(id, &subscriber)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::info_span;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+    use crate::capture::{ActivityLayer, CurrentActivity, Parts};
+    use crate::config::{Config, SamplingPolicy};
+    use crate::pipeline::Queue;
+
+    /// Panics when it is asked, or when it is told.
+    #[derive(Debug)]
+    struct Broken {
+        knows: bool,
+    }
+
+    impl Bridge for Broken {
+        fn decided(&self, _: &Linked, _: Decision) {
+            panic!("told");
+        }
+
+        fn resolve(&self, _: &Id, _: &Dispatch) -> Option<Linked> {
+            assert!(self.knows, "asked");
+            let (trace_id, span_id) = (TraceId::from_bytes([7; 16]), SpanId::from_bytes([7; 8]));
+            Some(Linked { trace_id, span_id, parent_id: None, caller: None })
+        }
+
+        fn called_by(&self, _: &tracing::Span, _: &str, _: &str) {}
+
+        fn tick(&self) {}
+    }
+
+    #[test]
+    fn a_panic_behind_the_bridge_is_counted_and_the_request_has_its_row() {
+        for knows in [false, true] {
+            let config = Config { sample: SamplingPolicy::ALL, ..Config::default() };
+            let counters = Arc::new(Counters::new());
+            let queue = Arc::new(Queue::new(&config.pipeline));
+            let parts = Parts { bridge: Some(Arc::new(Broken { knows })), ..Parts::default() };
+            let shared = Shared::new(&config, parts, Arc::clone(&queue), Arc::clone(&counters));
+            let layer = ActivityLayer::new(Some(shared));
+            let subscriber = Dispatch::new(tracing_subscriber::registry().with(layer));
+            tracing::dispatcher::with_default(&subscriber, || {
+                let request = || info_span!("request", http.request.method = "GET");
+                request().in_scope(|| info_span!("step").in_scope(|| ()));
+                // The application says when it is over: no callback of the layer stands around it.
+                request().in_scope(|| CurrentActivity::get().expect("a request").finish());
+            });
+            for _ in 0..2 {
+                let (_, seed) = queue.pop().expect("each has its row");
+                let row = seed.into_activity().expect("nothing filters");
+                assert!(row.trace.is_some(), "the policy keeps it");
+            }
+            assert_eq!(counters.snapshot(0).panics, 2);
+        }
+    }
 }

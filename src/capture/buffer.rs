@@ -309,9 +309,19 @@ impl Buffer {
         (span.end, span.ended) = (now, begun);
         if let Some(panic) = panic {
             span.panicked = true;
-            self.signals.panicked |= self.is_request(index);
-            self.panic_message = self.panic_message.take().or(panic.message);
+            self.note_panic(index, panic);
         }
+    }
+
+    /// The row tells the panic that the request was left by; until one is known, the newest: those
+    /// before it were survived.
+    #[cold]
+    #[inline(never)]
+    fn note_panic(&mut self, index: u32, panic: Panic) {
+        if !self.signals.panicked || self.panic_message.is_none() {
+            self.panic_message = panic.message.or(self.panic_message.take());
+        }
+        self.signals.panicked |= self.is_request(index);
     }
 
     /// A span was closed. One that was never entered ends now.

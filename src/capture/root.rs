@@ -420,8 +420,8 @@ impl Root {
             shared.mode.refresh(&mut buffer.current);
             decision = decide(&buffer, verdict.outcome, duration, trace_id, now);
         }
-        if let (Some(linked), Some(bridge)) = (&buffer.linked, &shared.bridge) {
-            decision = tell(&**bridge, linked, decision, collected);
+        if let Some(linked) = &buffer.linked {
+            decision = tell(shared, linked, decision, collected);
         }
         buffer.sealed = Some(Sealed { verdict, decision, duration, collected });
         if buffer.truncated {
@@ -436,7 +436,8 @@ impl Root {
 
 /// When a request that closed without an answer was given up: dropped as it waited, some time behind
 /// the last exit of its span. What was inside of it was dropped with it, which its spans show; else
-/// the close, which is now, is the best there is.
+/// the close, which is now, is the best there is. The first of them counts, since what was spawned may
+/// live on; where that ended before, it is taken for what was dropped, and the time is too early.
 #[cold]
 fn left_at(buffer: &Buffer, closed: u64) -> u64 {
     let last_exit = buffer.spans[0].end;

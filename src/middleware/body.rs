@@ -1,4 +1,5 @@
-//! [`ResponseBody`]: the answer on its way to the client.
+//! [`ResponseBody`]: the answer on its way to the client. Of actix-web's servers it is followed in
+//! `actix::body`.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,17 +15,17 @@ use super::exchange::Exchange;
 use crate::capture::Breakage;
 
 pin_project! {
-    /// The body of an answer of [`RequestSpan`](super::RequestSpan).
+    /// The body of an answer of `RequestSpan`, whether tower's or actix-web's.
     ///
     /// Its end is the request's end. Dropping it before means that the client went away.
     pub struct ResponseBody<B> {
         // Present until it is over: it is dropped inside of its span, and before the exchange.
         #[pin]
-        inner: Option<B>,
-        exchange: Option<Exchange>,
+        pub(super) inner: Option<B>,
+        pub(super) exchange: Option<Exchange>,
         // Bytes to come, where the body or the head told their number: a server does not ask for
         // the end of what it has in full.
-        remaining: Option<u64>,
+        pub(super) remaining: Option<u64>,
     }
 
     impl<B> PinnedDrop for ResponseBody<B> {
@@ -37,17 +38,20 @@ pin_project! {
     }
 }
 
-impl<B: Body> ResponseBody<B> {
-    pub(super) fn new(inner: B, exchange: Option<Exchange>) -> Self {
-        Self { inner: Some(inner), exchange, remaining: None }
+impl<B> ResponseBody<B> {
+    /// A body that nobody follows.
+    pub(super) fn new(inner: B) -> Self {
+        Self { inner: Some(inner), exchange: None, remaining: None }
     }
+}
 
+impl<B: Body> ResponseBody<B> {
     /// The body of an answer with this head, whose end will be the exchange's.
     pub(super) fn following(inner: B, headers: &HeaderMap, exchange: Exchange) -> Self {
         let remaining = inner.size_hint().exact().or_else(|| content_length(headers));
         if inner.is_end_stream() || remaining == Some(0) && !exchange.awaits_trailers() {
             exchange.complete();
-            return Self::new(inner, None);
+            return Self::new(inner);
         }
         Self { inner: Some(inner), exchange: Some(exchange), remaining }
     }
@@ -60,7 +64,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 impl<B: Default> Default for ResponseBody<B> {
     fn default() -> Self {
-        Self { inner: Some(B::default()), exchange: None, remaining: None }
+        Self::new(B::default())
     }
 }
 

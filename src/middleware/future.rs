@@ -51,9 +51,7 @@ where
         let this = self.project();
         let Some(exchange) = this.exchange else {
             let answer = ready!(this.inner.poll(cx));
-            return Poll::Ready(
-                answer.map(|response| response.map(|body| ResponseBody::new(body, None))),
-            );
+            return Poll::Ready(answer.map(|response| response.map(ResponseBody::new)));
         };
         // The inner future enters the span itself.
         let answer = ready!(exchange.guarded(|| this.inner.poll(cx)));
@@ -77,13 +75,13 @@ fn answered<B: Body>(
 ) -> Response<ResponseBody<B>> {
     let (mut parts, body) = response.into_parts();
     let body = match exchange {
-        None => ResponseBody::new(body, None),
+        None => ResponseBody::new(body),
         Some(mut exchange) => {
             exchange.answered(&parts);
             set_cookies(exchange.cookies(&parts), &mut parts.headers);
             if exchange.ends_with_head(parts.status) {
                 exchange.complete();
-                ResponseBody::new(body, None)
+                ResponseBody::new(body)
             } else {
                 ResponseBody::following(body, &parts.headers, exchange)
             }

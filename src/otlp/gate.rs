@@ -109,7 +109,8 @@ impl Core {
         for mut span in spans {
             if self.tally.admit(self.queue_spans) {
                 mark(&mut span, threshold);
-                inner.on_end(span);
+                // One that panics keeps none of the other spans from their end.
+                self.requests.guarded(|| inner.on_end(span));
             }
         }
     }

@@ -12,16 +12,18 @@ use std::sync::LazyLock;
 use regex::{Captures, Regex};
 
 use super::SECRET;
+use super::secrets::is_way;
 
 /// A name with what stands between it and its value.
 static NAMES: LazyLock<Regex> = LazyLock::new(|| {
     let pattern = concat!(
-        r"(?i)(?:(?<header>authorization|cookies?)",
+        r"(?i-u:(?:(?<header>authorization|cookies?)",
         r"|(?<token>token)",
         r"|(?:access|refresh|auth|id|api|session|bearer|csrf|xsrf|reset|device)[_-]?tokens",
-        r"|(?:password|passwd|pwd|passphrase|secret(?:[_-]?key)?|(?:api|access|private)[_-]?key",
-        r"|credential)s?)",
-        r"(?:[_-]?(?:confirmation|confirm|repeat|hash|value))?[0-9]{0,4}",
+        r"|(?:password|passwd|pwd|passphrase|passcode|secret(?:[_-]?key)?",
+        r"|(?:api|access|private)[_-]?key|credential|cvv|cvc)s?",
+        r"|(?<pass>pass))",
+        r"(?:[_-]?(?:confirmation|confirm|repeat|hash|value))?[0-9]{0,4})",
         r#"(?<quote>\\*["'])?\s*(?<between>[:=])\s*"#,
     );
     Regex::new(pattern).expect("it is tested")
@@ -62,6 +64,10 @@ impl Value {
 
 fn value(text: &str, name: &Captures<'_>, start: usize) -> Option<Value> {
     let bytes = text.as_bytes();
+    let pass = name.name("pass");
+    if pass.is_some_and(|pass| is_way(&bytes[..pass.start()])) {
+        return None;
+    }
     // What was taken out before is taken out again.
     let inner = behind_wrappers(bytes, start);
     if text[inner..].starts_with(SECRET) {
@@ -94,6 +100,9 @@ fn value(text: &str, name: &Captures<'_>, start: usize) -> Option<Value> {
     if &text[start..end] == "?" {
         return None;
     }
+    if pass.is_some() && is_count(&text[start..end], name) {
+        return None;
+    }
     // `Password { value: "x" }`.
     let is_type = bytes.get(start).is_some_and(u8::is_ascii_uppercase);
     let open = if bytes.get(end) == Some(&b' ') { end + 1 } else { end };
@@ -109,6 +118,12 @@ fn is_name_of_token(bytes: &[u8], name: &Captures<'_>) -> bool {
     let is_compound =
         before.is_some_and(|it| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-'));
     is_compound || name.name("quote").is_some() || &name["between"] == "="
+}
+
+/// `pass: 3, fail: 1` counts what passed.
+fn is_count(value: &str, name: &Captures<'_>) -> bool {
+    let is_small = value.len() <= 3 && value.bytes().all(|it| it.is_ascii_digit());
+    is_small && name.name("quote").is_none() && &name["between"] == ":"
 }
 
 /// Behind `Some(` and up to two more of its kind, where something follows that is read as a whole;

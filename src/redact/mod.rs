@@ -16,6 +16,8 @@
 mod assignments;
 mod cards;
 mod glance;
+#[cfg(test)]
+mod look_tests;
 mod secrets;
 mod url;
 
@@ -81,15 +83,24 @@ impl Redactor {
     /// the application's own may match a part and not the whole: `^`, `\b`.
     pub(crate) fn may_change(&self, text: &str) -> bool {
         self.patterns().any(|patterns| patterns.may_match(text))
-            || self.config.cards && cards::may_hold(text)
+            || self.config.cards && self.may_hold_card(text)
             || self.config.pattern.is_some()
+    }
+
+    fn may_hold_card(&self, text: &str) -> bool {
+        // JSON may escape digits. The patterns have looked for that, where secrets are looked for.
+        cards::may_hold(text) || !self.config.secrets && text.contains(secrets::ESCAPE)
     }
 
     /// Takes the secrets out of a text. Where it is JSON, it stays JSON.
     pub(crate) fn text(&self, text: &mut String) {
-        if !self.may_change(text) {
-            return;
+        if self.may_change(text) {
+            self.take_out(text);
         }
+    }
+
+    /// The same behind the first look.
+    fn take_out(&self, text: &mut String) {
         if text.starts_with(['{', '['])
             && let Ok(mut json) = serde_json::from_str::<Json>(text)
         {
@@ -266,6 +277,10 @@ mod tests {
                 "(see http://h??), or ws://h/?a=?.",
             ),
             (r#"{:?}: "https://h/p?password=c4n4ry","#, r#"{:?}: "https://h/p?password=?","#),
+            (
+                r#"cut {"u":"https:\/\/h\/p?to=\/a&key=c4n4ry","v":"#,
+                r#"cut {"u":"https:\/\/h\/p?to=?&key=?","v":"#,
+            ),
             ("is it http://h? Yes, a=b", "is it http://h? Yes, a=b"),
         ] {
             assert_eq!(out(&redactor, text), expected);
@@ -334,6 +349,10 @@ mod tests {
             "cookie: \\",
             "secret=\\\\\"",
             "://?a&",
+            ":\\/\\/",
+            ":\\\\",
+            "://a\\/?a\\/",
+            "pass: 1",
             "://a?",
             "4111111111111111 ",
         ];
@@ -369,14 +388,6 @@ mod tests {
             let redactor = redactor(|it| it.emails = true);
             let once = out(&redactor, &text);
             prop_assert_eq!(out(&redactor, &once), once);
-        }
-
-        #[test]
-        fn what_the_first_look_lets_pass_has_no_secret(text in "\\PC{0,60}") {
-            let redactor = redactor(|it| it.emails = true);
-            if !redactor.may_change(&text) {
-                prop_assert_eq!(out(&redactor, &text), text);
-            }
         }
     }
 }

@@ -31,7 +31,7 @@ const SECRETS: &[Rule] = &[
     },
     Rule {
         words: &["bearer", "basic"],
-        pattern: r"(?i)\b(bearer\s+)[a-z0-9._~+/=-]{8,}|\b(basic\s+)[a-z0-9+/=]{16,}",
+        pattern: r"\b((?i-u:bearer)\s+)[A-Za-z0-9._~+/=-]{8,}|\b((?i-u:basic)\s+)[A-Za-z0-9+/=]{16,}",
         mark: "${1}${2}[secret]",
     },
     // JSON Web Tokens, also when cut short: `{"` begins as `eyJ` in base64.
@@ -64,12 +64,16 @@ const SECRETS: &[Rule] = &[
         ),
         mark: "[secret]",
     },
-    // User and password of an address: up to the last `@` of its authority.
-    Rule { words: &["://"], pattern: r"://[^/?#\s]+@", mark: "://[secret]@" },
+    // User and password of an address: up to the last `@` of its authority. JSON may escape slashes,
+    // and JSON inside of JSON the backslashes.
+    Rule { words: &["://", ":\\"], pattern: r"(:\\*/\\*/)[^/?#\s]+@", mark: "${1}[secret]@" },
 ];
 
+/// How JSON begins to write an ASCII letter that need not be escaped.
+pub(super) const ESCAPE: &str = "\\u00";
+
 const EMAILS: &[Rule] = &[Rule {
-    words: &["@"],
+    words: &["@", ESCAPE],
     pattern: r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}",
     mark: "[email]",
 }];
@@ -78,14 +82,15 @@ const EMAILS: &[Rule] = &[Rule {
 const NAMED: &[&str] = &[
     "authorization",
     "cookie",
-    "passw",
+    "pass",
     "pwd",
-    "passphrase",
     "secret",
     "key",
     "credential",
     "token",
-    "\\u00",
+    "cvv",
+    "cvc",
+    ESCAPE,
 ];
 
 /// Rules with their automaton.
@@ -144,11 +149,12 @@ impl Patterns {
 /// Whether a field or key of this name holds a secret: by how the name ends, separators left out.
 /// Numbers, the plural and what says which of several it is do not count.
 pub(crate) fn is_secret_name(name: &str) -> bool {
-    const ENDS: [&str; 15] = [
+    const ENDS: [&str; 16] = [
         "password",
         "passwd",
         "pwd",
         "passphrase",
+        "passcode",
         "secret",
         "token",
         "apikey",
@@ -190,7 +196,18 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
     if let Some(kind) = end.strip_suffix(b"tokens") {
         return of_list(kind, &TOKENS);
     }
-    of_list(end, &ENDS) || end.strip_suffix(b"s").is_some_and(|end| of_list(end, &ENDS))
+    of_list(end, &ENDS)
+        || end.strip_suffix(b"s").is_some_and(|end| of_list(end, &ENDS))
+        || end.strip_suffix(b"pass").is_some_and(|before| !is_way(before))
+}
+
+/// Whether `pass` behind this ends a word that names a way, or the like, and no secret: `bypass`.
+pub(super) fn is_way(before: &[u8]) -> bool {
+    const WAYS: [&str; 7] = ["by", "com", "over", "sur", "tres", "under", "multi"];
+    WAYS.iter().any(|way| {
+        let end = before.len().checked_sub(way.len()).map(|at| &before[at..]);
+        end.is_some_and(|end| end.eq_ignore_ascii_case(way.as_bytes()))
+    })
 }
 
 #[cfg(test)]
@@ -265,6 +282,18 @@ mod tests {
             "[secret] end",
         ),
         ("-----BEGIN PRIVATE KEY-----\nc4n4ry", "[secret]"),
+        (
+            r#"cut {"dsn":"postgres:\/\/ana:c4n4ry@db\/a@b"#,
+            r#"cut {"dsn":"postgres:\/\/[secret]@db\/a@b"#,
+        ),
+        (r#"cut \"amqp:\\\/\\\/ana:c4n4ry@mq"#, r#"cut \"amqp:\\\/\\\/[secret]@mq"#),
+        ("card declined, cvv=c4n4ry", "card declined, cvv=[secret]"),
+        ("cvc: c4n4ry, CVV2=c4n4ry", "cvc: [secret], CVV2=[secret]"),
+        ("user=ana pass=c4n4ry", "user=ana pass=[secret]"),
+        ("Login { pass: c4n4ry, n: 1 }", "Login { pass: [secret], n: 1 }"),
+        ("SMTP_PASS=\"c4n4ry\" dbPass: 'c4n4ry'", "SMTP_PASS=[secret] dbPass: [secret]"),
+        ("pass=123&passcode=c4n4ry", "pass=[secret]&passcode=[secret]"),
+        ("pass: 1234", "pass: [secret]"),
     ];
 
     #[test]
@@ -291,6 +320,12 @@ mod tests {
             "Mailto://a b@c",
             "/reset?token=?&password=?",
             "SELECT 1 WHERE password = ?",
+            "all tests pass, none fails",
+            "pass: 3, fail: 1",
+            "bypass: on, compass=north, Overpass: open",
+            "passes: many, passenger: ana, passive=yes",
+            "the cvv is missing",
+            r"C:\\shop\\bin and a@b",
         ] {
             assert_eq!(secrets_out(text), text);
         }
@@ -319,6 +354,13 @@ mod tests {
             "password_2_confirm",
             "Set-Cookies",
             "authorization-confirmation-1234",
+            "pass",
+            "db.pass",
+            "SMTP_PASS",
+            "userPass",
+            "pass2",
+            "passcode",
+            "CVV2",
         ] {
             assert!(is_secret_name(name), "{name}");
         }
@@ -333,6 +375,11 @@ mod tests {
             "hash",
             "sha1",
             "s",
+            "passes",
+            "passed",
+            "bypass",
+            "Compass",
+            "by",
         ] {
             assert!(!is_secret_name(name), "{name}");
         }

@@ -60,10 +60,10 @@ impl fmt::Display for Query<'_> {
 }
 
 /// Replaces the values of the queries of addresses that stand in a text, and leaves out the fragments
-/// behind them.
+/// behind them. JSON may have escaped their slashes.
 pub(super) fn scrub_queries(text: &mut String, keep: &[String]) {
     static QUERY: LazyLock<Regex> = LazyLock::new(|| {
-        let pattern = r#"(://[^\s?#"'<>`\\]*\?)([^\s"'<>`\\]+)"#;
+        let pattern = r#"(:\\*/\\*/(?:[^\s?#"'<>`\\]|\\+/)*\?)((?:[^\s"'<>`\\]|\\+/)+)"#;
         Regex::new(pattern).expect("it is tested")
     });
     let scrubbed = QUERY.replace_all(text, |found: &Captures<'_>| {

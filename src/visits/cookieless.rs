@@ -4,6 +4,10 @@
 //! the hash of the day before until they rest for half an hour: both hashes are made, and the older
 //! one holds if it was seen a moment ago. For that, the hashes of the last half hour of a day are
 //! remembered, in memory and bounded.
+//!
+//! Where the salt of the day is not there - it is on its way, or the disk fails - those who are
+//! remembered keep their hash, and all others have none: a hash of the day before would be another
+//! visitor's as soon as the salt is there.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -62,10 +66,10 @@ impl Cookieless {
 
     /// Has the salts that are needed soon.
     pub(super) fn prepare(&self, now: Timestamp) {
-        self.make_room(seconds(now));
+        self.forget_rested(seconds(now));
         match self.salts.prepare(seconds(now)) {
             Ok(()) => self.has_warned.store(false, Ordering::Relaxed),
-            // Told once, until it works again: meanwhile visitors have no identity.
+            // Told once, until it works again: meanwhile new visitors have no identity.
             Err(_) if self.has_warned.swap(true, Ordering::Relaxed) => {}
             Err(error) => {
                 use std::io::Write as _;
@@ -77,9 +81,9 @@ impl Cookieless {
         }
     }
 
-    /// Forgets who rested, where too many are remembered.
-    fn make_room(&self, now: u64) {
-        if self.remembered.load(Ordering::Relaxed) < REMEMBERED {
+    /// Forgets who rested. Away from requests: there may be many to look at.
+    fn forget_rested(&self, now: u64) {
+        if self.remembered.load(Ordering::Relaxed) == 0 {
             return;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,13 +121,10 @@ impl Cookieless {
         let hash = match (stays, today) {
             (Some(hash), _) => hash,
             (None, Some(salt)) => self.hash(&salt, address, agent),
-            // The salt of the day is on its way.
-            (None, None) => before?,
+            (None, None) => return None,
         };
         if is_late || stays.is_some() {
             remember(&mut seen, hash, now);
-        } else if !seen.is_empty() && now % DAY > 2 * VISIT_IDLE {
-            seen.retain(|_, last| now.saturating_sub(*last) <= VISIT_IDLE);
         }
         self.remembered.store(seen.len(), Ordering::Relaxed);
         Some(hex(hash))
@@ -155,6 +156,7 @@ fn remember(seen: &mut HashMap<Hash, u64>, hash: Hash, now: u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::random;
     use super::*;
 
     const MIDNIGHT: u64 = 20_834 * DAY;
@@ -205,14 +207,42 @@ mod tests {
     }
 
     #[test]
+    fn without_the_salt_of_the_day_only_who_is_remembered_has_an_identity() {
+        let folder = std::env::temp_dir().join(format!("activity-{}", hex(random().unwrap())));
+        let config = config::Cookieless { salts: Some(folder.clone()), site: None };
+        let at = |second: u64| Timestamp::from_micros((second * 1_000_000) as i64);
+        let it = Cookieless::new(&config, "shop", at(MIDNIGHT - 12 * 3600)).unwrap();
+        let bob = |now| it.visitor(now, "192.0.2.8".parse().unwrap(), "Mozilla/5.0 A");
+        assert!(bob(MIDNIGHT - 35 * MINUTE).is_some());
+        let evening = ana(&it, MIDNIGHT - 10 * MINUTE);
+        let date = format!("{:.10}", at(MIDNIGHT).to_string());
+        let file = folder.join(format!("{date}.salt"));
+        std::fs::write(&file, "mud").unwrap();
+        it.prepare(at(MIDNIGHT + MINUTE));
+        assert_eq!(bob(MIDNIGHT + 5 * MINUTE), None);
+        assert_eq!(ana(&it, MIDNIGHT + 5 * MINUTE), evening);
+        assert_eq!(ana(&it, MIDNIGHT + 30 * MINUTE), evening);
+        let rested =
+            it.visitor(MIDNIGHT + 61 * MINUTE, "192.0.2.7".parse().unwrap(), "Mozilla/5.0 A");
+        assert_eq!(rested, None);
+        std::fs::remove_file(&file).unwrap();
+        it.prepare(at(MIDNIGHT + 62 * MINUTE));
+        let next = ana(&it, MIDNIGHT + 62 * MINUTE);
+        assert!(next != evening && bob(MIDNIGHT + 62 * MINUTE).is_some_and(|bob| bob != next));
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    #[test]
     fn what_is_remembered_around_midnight_is_bounded() {
         let it = cookieless("shop");
         for n in 0..REMEMBERED as u32 + 100 {
             it.visitor(MIDNIGHT - MINUTE, std::net::Ipv4Addr::from(n).into(), "M").unwrap();
         }
         assert_eq!(it.seen.lock().unwrap().len(), REMEMBERED);
-        // Long after, nothing is held any more.
+        // A request forgets nobody: that is done apart from them.
         ana(&it, MIDNIGHT + 5 * 3600);
+        assert_eq!(it.seen.lock().unwrap().len(), REMEMBERED);
+        it.prepare(Timestamp::from_micros(((MIDNIGHT + 5 * 3600) * 1_000_000) as i64));
         assert!(it.seen.lock().unwrap().is_empty());
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -25,11 +26,13 @@ const AHEAD: u64 = 6 * 3600;
 pub(super) struct Salts {
     folder: Option<PathBuf>,
     held: RwLock<BTreeMap<u64, Salt>>,
+    /// The day on which the folder was last tidied, and the salt of the day before looked for.
+    tidied: AtomicU64,
 }
 
 impl Salts {
     pub(super) fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, held: RwLock::default() }
+        Self { folder, held: RwLock::default(), tidied: AtomicU64::new(u64::MAX) }
     }
 
     /// The salt of the day of this second, and that of the day before. Where they are shared they
@@ -59,42 +62,58 @@ impl Salts {
         held.entry(day).or_insert(salt);
     }
 
-    /// Forgets what is two days old, and has what is needed soon. It reads and writes files.
+    /// Forgets what is two days old, and has what is needed soon. It reads and writes files: once a
+    /// day, and when a salt is made. What fails is tried again, and keeps nothing else from its turn.
     pub(super) fn prepare(&self, second: u64) -> io::Result<()> {
         let day = second / DAY;
         let oldest = day.saturating_sub(1);
+        let is_tidy = self.tidied.load(Ordering::Relaxed) == day;
         let missing: Vec<u64> = {
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
             held.retain(|day, _| *day >= oldest);
+            let first = if is_tidy { day } else { oldest };
             let last = day + u64::from(second % DAY >= DAY - AHEAD);
-            (oldest..=last).filter(|day| !held.contains_key(day)).collect()
+            (first..=last).filter(|day| !held.contains_key(day)).collect()
         };
         let Some(folder) = &self.folder else { return Ok(()) };
-        if missing.is_empty() {
+        if is_tidy && missing.is_empty() {
             return Ok(());
         }
         make_folder(folder)?;
+        let mut result = Ok(());
         for wanted in missing {
-            let path = folder.join(name(wanted));
-            let salt = match read(&path)? {
-                Some(salt) => Some(salt),
-                None if wanted >= day => Some(create(folder, &path)?),
-                None => None,
-            };
-            if let Some(salt) = salt {
-                self.hold(wanted, salt);
+            match read_or_create(folder, wanted, wanted >= day) {
+                Ok(Some(salt)) => self.hold(wanted, salt),
+                Ok(None) => {}
+                Err(error) => result = result.and(Err(error)),
             }
         }
-        remove_before(folder, &name(oldest))
+        result = result.and(remove_before(folder, &date(oldest)));
+        if result.is_ok() {
+            self.tidied.store(day, Ordering::Relaxed);
+        }
+        result
     }
 }
 
 const END: &str = ".salt";
 
-/// The file of a day: names sort as days do.
-fn name(day: u64) -> String {
+/// The file of a salt before it has its name. One that is left was made by who was killed then.
+const DRAFT_END: &str = ".salt.tmp";
+
+/// What the names of a day's files begin with: they sort as days do.
+fn date(day: u64) -> String {
     let date = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(day * DAY));
-    format!("{:.10}{END}", date.to_string())
+    format!("{:.10}", date.to_string())
+}
+
+fn read_or_create(folder: &Path, day: u64, may_create: bool) -> io::Result<Option<Salt>> {
+    let date = date(day);
+    let path = folder.join(format!("{date}{END}"));
+    match read(&path)? {
+        None if may_create => create(folder, &date, &path).map(Some),
+        found => Ok(found),
+    }
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {
@@ -119,13 +138,17 @@ fn read(path: &Path) -> io::Result<Option<Salt>> {
 }
 
 /// Makes the file, unless another replica was first: then the salt is its.
-fn create(folder: &Path, path: &Path) -> io::Result<Salt> {
+fn create(folder: &Path, date: &str, path: &Path) -> io::Result<Salt> {
     let none = || io::Error::other("the system gives no random numbers");
     let salt = random().ok_or_else(none)?;
     // Complete before it has its name: nobody reads a part of it.
-    let draft = folder.join(format!(".{}.tmp", super::hex(random().ok_or_else(none)?)));
+    let draft = super::hex(random().ok_or_else(none)?);
+    let draft = folder.join(format!("{date}.{draft}{DRAFT_END}"));
     let written = open_new(&draft)
-        .and_then(|mut file| file.write_all(super::hex(salt).as_bytes()))
+        .and_then(|mut file| {
+            file.write_all(super::hex(salt).as_bytes())?;
+            file.sync_all()
+        })
         .and_then(|()| fs::hard_link(&draft, path));
     let _ = fs::remove_file(&draft);
     match written {
@@ -145,11 +168,13 @@ fn open_new(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn remove_before(folder: &Path, first: &str) -> io::Result<()> {
+/// Removes the files of the days before this one, drafts included.
+fn remove_before(folder: &Path, date: &str) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.ends_with(END) && name < first) {
+        let is_ours = |name: &&str| name.ends_with(END) || name.ends_with(DRAFT_END);
+        if name.to_str().filter(is_ours).is_some_and(|name| name < date) {
             match fs::remove_file(entry.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -211,7 +236,7 @@ mod tests {
         assert_eq!(folder.files(), ["2027-01-15.salt"]);
         // Who is second takes what the first made.
         let path = folder.0.join("2027-01-15.salt");
-        assert_eq!(create(&folder.0, &path).unwrap(), salts[0]);
+        assert_eq!(create(&folder.0, "2027-01-15", &path).unwrap(), salts[0]);
         assert_eq!(folder.files(), ["2027-01-15.salt"]);
         // One that comes a day later knows the salt of the day before.
         let late = folder.replica();
@@ -241,6 +266,54 @@ mod tests {
         replica.prepare(midnight + DAY).unwrap();
         assert_eq!(folder.files(), ["2027-01-16.salt", "2027-01-17.salt"]);
         assert_eq!(replica.at(midnight).1, None, "nor is it held in memory");
+    }
+
+    #[test]
+    fn a_salt_is_deleted_at_the_end_of_its_second_day_though_nothing_is_missing_then() {
+        let folder = Folder::new();
+        let replica = folder.replica();
+        let midnight = NOON + DAY / 2;
+        let draft = "2027-01-15.0af7651916cd43dd8448eb211c80319c.salt.tmp";
+        replica.prepare(NOON).unwrap();
+        fs::write(folder.0.join(draft), "who made it was killed").unwrap();
+        for second in [midnight - 1, midnight, midnight + DAY - 1] {
+            replica.prepare(second).unwrap();
+        }
+        let [first, second, third] = ["2027-01-15.salt", "2027-01-16.salt", "2027-01-17.salt"];
+        assert_eq!(folder.files(), [draft, first, second, third]);
+        replica.prepare(midnight + DAY).unwrap();
+        assert_eq!(folder.files(), [second, third]);
+    }
+
+    #[test]
+    fn the_folder_is_looked_into_once_a_day() {
+        let folder = Folder::new();
+        let replica = folder.replica();
+        replica.prepare(NOON).unwrap();
+        // There was no salt yesterday: that is known now.
+        fs::remove_dir_all(&folder.0).unwrap();
+        replica.prepare(NOON + 1).unwrap();
+        assert!(!folder.0.exists());
+        replica.prepare(NOON + DAY).unwrap();
+        assert_eq!(folder.files(), ["2027-01-16.salt"]);
+    }
+
+    #[test]
+    fn a_salt_that_cannot_be_read_keeps_no_other_from_its_turn() {
+        let folder = Folder::new();
+        make_folder(&folder.0).unwrap();
+        for day in ["2027-01-13", "2027-01-14"] {
+            fs::write(folder.0.join(format!("{day}.salt")), "mud").unwrap();
+        }
+        let replica = folder.replica();
+        for _ in 0..2 {
+            let error = replica.prepare(NOON).unwrap_err().to_string();
+            assert!(error.contains("2027-01-14.salt is no salt"), "{error}");
+        }
+        assert!(replica.at(NOON).0.is_some());
+        assert_eq!(folder.files(), ["2027-01-14.salt", "2027-01-15.salt"]);
+        fs::remove_file(folder.0.join("2027-01-14.salt")).unwrap();
+        replica.prepare(NOON).unwrap();
     }
 
     #[test]

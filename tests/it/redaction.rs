@@ -40,6 +40,7 @@ fn no_canary_in_fields_events_annotations_or_errors_reaches_a_row() {
                 api_key = ?Some("c4n4ry"),
                 sql = "SELECT 1 WHERE password = 'c4n4ry'",
                 dsn = ADDRESS,
+                reply = r#"{"dsn":"amqp:\/\/shop:c4n4ry@mq\/","cvv":"c4n4ry"}"#,
                 card = 4_111_111_111_111_111_u64,
                 session = %JWT
             );

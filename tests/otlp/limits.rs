@@ -1,9 +1,19 @@
-//! What bounds the memory of spans that are not decided, and that what is left out is counted.
+//! What bounds the memory of spans that are not decided, and that what is left out is counted; and
+//! what happens when a processor of the application panics.
 
-use opentelemetry::trace::{Span as _, TraceContextExt as _, Tracer as _};
-use tracing::info_span;
+use std::time::Duration;
 
-use crate::support::{Fixture, config, request};
+use opentelemetry::trace::{Span as _, TraceContextExt as _, Tracer as _, TracerProvider as _};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{
+    InMemorySpanExporter, SdkTracerProvider, SimpleSpanProcessor, Span, SpanData, SpanProcessor,
+};
+use tracing::{Dispatch, info_span};
+use tracing_activity::otlp::Link;
+use tracing_activity::sink::MemorySink;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use crate::support::{DEADLINE, Fixture, config, request};
 
 #[test]
 fn spans_beyond_the_cap_of_a_trace_are_left_out_and_counted() {
@@ -69,4 +79,60 @@ fn what_is_not_decided_at_the_end_is_dropped_and_counted() {
     let stats = link.stats();
     assert_eq!((stats.dropped.shutdown, stats.held, stats.open_traces), (2, 0, 0), "{stats:?}");
     assert_eq!(stats.in_flight(), 0);
+}
+
+/// Panics at the end of some spans.
+#[derive(Debug)]
+struct Moody(SimpleSpanProcessor<InMemorySpanExporter>);
+
+impl SpanProcessor for Moody {
+    fn on_start(&self, span: &mut Span, around: &opentelemetry::Context) {
+        self.0.on_start(span, around);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        assert_ne!(span.name, "hated");
+        self.0.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.0.shutdown_with_timeout(timeout)
+    }
+}
+
+#[test]
+fn a_processor_that_panics_costs_neither_a_row_nor_another_span() {
+    let config = config("all");
+    let link = Link::new(&config);
+    let exporter = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(link.gate(Moody(SimpleSpanProcessor::new(exporter.clone()))))
+        .with_sampler(link.sampler())
+        .with_id_generator(link.id_generator())
+        .build();
+    let sink = MemorySink::new();
+    let builder = tracing_activity::builder().config(config).sink(sink.clone()).link(&link);
+    let (layer, guard) = builder.build().unwrap();
+    let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let subscriber = Dispatch::new(tracing_subscriber::registry().with(layer).with(spans));
+    tracing::dispatcher::with_default(&subscriber, || {
+        for title in ["a", "b"] {
+            request(title, 200).in_scope(|| {
+                info_span!("hated").in_scope(|| ());
+                info_span!("liked").in_scope(|| ());
+            });
+        }
+    });
+    let report = guard.shutdown(DEADLINE);
+    assert!(report.complete && report.stats.panics == 2, "{}", report.stats);
+    assert_eq!(sink.activities().len(), 2);
+    let mut names: Vec<_> =
+        exporter.get_finished_spans().unwrap().into_iter().map(|span| span.name).collect();
+    names.sort();
+    assert_eq!(names, ["liked", "liked", "request", "request"]);
+    provider.shutdown().unwrap();
 }

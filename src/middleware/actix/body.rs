@@ -1,64 +1,28 @@
-//! [`ResponseBody`]: the answer on its way to the client.
+//! [`ResponseBody`] as actix-web's servers ask for it.
 
 use std::error::Error;
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
-use pin_project_lite::pin_project;
 
 use crate::capture::Breakage;
+use crate::middleware::body::ResponseBody;
 use crate::middleware::exchange::Exchange;
 
-pin_project! {
-    /// The body of an answer of [`RequestSpan`](super::RequestSpan).
-    ///
-    /// Its end is the request's end. Dropping it before means that the client went away.
-    pub struct ResponseBody<B> {
-        // Present until it is over: it is dropped inside of its span, and before the exchange.
-        #[pin]
-        inner: Option<B>,
-        exchange: Option<Exchange>,
-        // Bytes to come, where their number is known.
-        remaining: Option<u64>,
-    }
-
-    impl<B> PinnedDrop for ResponseBody<B> {
-        fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            if let Some(exchange) = this.exchange {
-                exchange.inside(|| this.inner.set(None));
-            }
+/// The body whose end will be the exchange's.
+pub(super) fn following<B: MessageBody>(inner: B, exchange: Exchange) -> ResponseBody<B> {
+    let remaining = match inner.size() {
+        // actix-web does not ask for what is not there.
+        BodySize::None | BodySize::Sized(0) => {
+            exchange.complete();
+            return ResponseBody::new(inner);
         }
-    }
-}
-
-impl<B: MessageBody> ResponseBody<B> {
-    pub(super) fn new(inner: B, exchange: Option<Exchange>) -> Self {
-        Self { inner: Some(inner), exchange, remaining: None }
-    }
-
-    /// The body whose end will be the exchange's.
-    pub(super) fn following(inner: B, exchange: Exchange) -> Self {
-        let remaining = match inner.size() {
-            // actix-web does not ask for what is not there.
-            BodySize::None | BodySize::Sized(0) => {
-                exchange.complete();
-                return Self::new(inner, None);
-            }
-            BodySize::Sized(bytes) => Some(bytes),
-            BodySize::Stream => None,
-        };
-        Self { inner: Some(inner), exchange: Some(exchange), remaining }
-    }
-}
-
-impl<B: fmt::Debug> fmt::Debug for ResponseBody<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody").field("inner", &self.inner).finish_non_exhaustive()
-    }
+        BodySize::Sized(bytes) => Some(bytes),
+        BodySize::Stream => None,
+    };
+    ResponseBody { inner: Some(inner), exchange: Some(exchange), remaining }
 }
 
 impl<B: MessageBody> MessageBody for ResponseBody<B> {

@@ -11,9 +11,10 @@ use actix_web::dev::ServiceResponse;
 use pin_project_lite::pin_project;
 use tracing::instrument::Instrumented;
 
-use super::body::ResponseBody;
+use super::body::following;
 use super::head::{response_parts, set_cookies, status_parts};
 use super::layer::ReadWho;
+use crate::middleware::body::ResponseBody;
 use crate::middleware::exchange::Exchange;
 
 pin_project! {
@@ -62,7 +63,7 @@ where
         let (exchange, identity) = (this.exchange.take(), this.identity.take());
         Poll::Ready(match (answer, exchange) {
             (Ok(response), Some(exchange)) => Ok(answered(response, exchange, identity)),
-            (Ok(response), None) => Ok(response.map_body(|_, body| ResponseBody::new(body, None))),
+            (Ok(response), None) => Ok(response.map_body(|_, body| ResponseBody::new(body))),
             (Err(error), exchange) => {
                 if let Some(exchange) = exchange {
                     refused(&error, exchange);
@@ -90,9 +91,9 @@ fn answered<B: MessageBody>(
     }
     if exchange.ends_with_head(parts.status) {
         exchange.complete();
-        return response.map_body(|_, body| ResponseBody::new(body, None));
+        return response.map_body(|_, body| ResponseBody::new(body));
     }
-    response.map_body(|_, body| ResponseBody::following(body, exchange))
+    response.map_body(|_, body| following(body, exchange))
 }
 
 /// The error that actix-web makes the answer of, out of our sight.

@@ -10,10 +10,10 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{Extensions, Service, ServiceRequest, ServiceResponse, Transform};
 use tracing::{Instrument as _, Span};
 
-use super::body::ResponseBody;
 use super::future::ResponseFuture;
 use super::head;
 use crate::config::{ClientAddressHeader, Networks, TraceparentTrust};
+use crate::middleware::body::ResponseBody;
 use crate::middleware::exchange::Exchange;
 use crate::middleware::identity::{Identity, Who};
 use crate::middleware::layer::Settings;

@@ -19,6 +19,6 @@ mod future;
 mod head;
 mod layer;
 
-pub use body::ResponseBody;
+pub use super::body::ResponseBody;
 pub use future::ResponseFuture;
 pub use layer::{RequestSpan, RequestSpanService};
