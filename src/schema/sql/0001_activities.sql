@@ -87,7 +87,10 @@ CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
                 (attribute, span) -> span = i,
                 arrayConcat(
                     CAST(arrayZip(int_key, int_value), 'Array(Tuple(String, Variant(Int64, String)))'),
-                    CAST(arrayZip(attr_key, attr_value), 'Array(Tuple(String, Variant(Int64, String)))')),
+                    -- In two steps: in one, a text that reads as a number would become one.
+                    CAST(
+                        CAST(arrayZip(attr_key, attr_value), 'Array(Tuple(String, Variant(String)))'),
+                        'Array(Tuple(String, Variant(Int64, String)))')),
                 arrayConcat(int_span, attr_span))),
             'Tuple(name String, parent Nullable(UInt16), start_us UInt32, duration_us UInt32, error Nullable(String), attributes Map(String, Variant(Int64, String)))'),
         range(length(span_name)), span_name, span_parent, span_start, span_duration, span_error))
