@@ -18,7 +18,7 @@ COMMENT 'Migrations of tracing-activity that were applied';
 -- One row a request, its trace inline as parallel arrays.
 CREATE TABLE IF NOT EXISTS `activity`.activities
 (
-    when             DateTime64(6, 'UTC') CODEC(Delta(8), Default),
+    when             DateTime64(6, 'UTC') CODEC(T64('bit'), Default),
     activity_id      UUID,
     duration         UInt64 COMMENT 'Microseconds' CODEC(T64, Default),
     outcome          Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2),

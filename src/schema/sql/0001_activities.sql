@@ -1,7 +1,7 @@
 -- One row a request, its trace inline as parallel arrays.
 CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
 (
-    when             DateTime64(6, 'UTC') CODEC(Delta(8), Default),
+    when             DateTime64(6, 'UTC') CODEC(T64('bit'), Default),
     activity_id      UUID,
     duration         UInt64 COMMENT 'Microseconds' CODEC(T64, Default),
     outcome          Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2),
