@@ -278,6 +278,25 @@ fn the_column_trace_is_the_spans_as_json() {
 }
 
 #[test]
+fn a_text_in_trace_stays_a_text_whatever_it_reads_as() {
+    let db = Db::new();
+    let texts = ["007", "-1", "1e3", "NULL", "null", "true", "", " 5", "[1]", "ᴺᵁᴸᴸ"];
+    let mut request = span("request", 0);
+    let texts_then_number = texts.map(|text| (text, Value::Str(text.to_owned()))).into_iter();
+    let texts_then_number = texts_then_number.chain([("number", Value::I64(7))]);
+    request.attributes =
+        texts_then_number.map(|(key, value)| (format!("key {key}").into(), value)).collect();
+    write(&db, vec![kept(vec![request], on_path(1))]);
+    let trace: Json =
+        serde_json::from_str(&db.query("SELECT trace FROM {db}.activities FORMAT TSVRaw")).unwrap();
+    let attributes = &trace[0]["attributes"];
+    for text in texts {
+        assert_eq!(attributes[format!("key {text}")], json!(text), "{attributes}");
+    }
+    assert_eq!(attributes["key number"], json!(7));
+}
+
+#[test]
 fn values_in_data_are_read_by_name_and_what_is_no_object_is_empty() {
     let db = Db::new();
     for data in ["{\"total\":5,\"a\":{\"b\":\"x\"}}", "", "{\"total\":", "[1]", "5", "{}"] {

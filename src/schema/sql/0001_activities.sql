@@ -1,8 +1,9 @@
 -- One row a request, its trace inline as parallel arrays.
 CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
 (
-    when             DateTime64(6, 'UTC') CODEC(Delta(8), Default),
-    activity_id      UUID,
+    when             DateTime64(6, 'UTC') CODEC(T64('bit'), Default),
+    -- Ids that nothing repeats take more room in large blocks, ids of visits less.
+    activity_id      UUID SETTINGS (min_compress_block_size = 65536),
     duration         UInt64 COMMENT 'Microseconds' CODEC(T64, Default),
     outcome          Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2),
     status           UInt16,
@@ -23,9 +24,9 @@ CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
     actor_kind       LowCardinality(String) COMMENT 'Empty: a user',
     on_behalf_of     String,
     session_id       String,
-    visit_id         String,
+    visit_id         String SETTINGS (min_compress_block_size = 1048576),
     visit_created    Bool,
-    tracker_id       String,
+    tracker_id       String SETTINGS (min_compress_block_size = 1048576),
     tracker_created  Bool,
     campaign         String COMMENT 'utm parameters, as a query',
     visit_referer    String COMMENT 'Host',
@@ -87,7 +88,10 @@ CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
                 (attribute, span) -> span = i,
                 arrayConcat(
                     CAST(arrayZip(int_key, int_value), 'Array(Tuple(String, Variant(Int64, String)))'),
-                    CAST(arrayZip(attr_key, attr_value), 'Array(Tuple(String, Variant(Int64, String)))')),
+                    -- In two steps: in one, a text that reads as a number would become one.
+                    CAST(
+                        CAST(arrayZip(attr_key, attr_value), 'Array(Tuple(String, Variant(String)))'),
+                        'Array(Tuple(String, Variant(Int64, String)))')),
                 arrayConcat(int_span, attr_span))),
             'Tuple(name String, parent Nullable(UInt16), start_us UInt32, duration_us UInt32, error Nullable(String), attributes Map(String, Variant(Int64, String)))'),
         range(length(span_name)), span_name, span_parent, span_start, span_duration, span_error))
@@ -115,8 +119,9 @@ ORDER BY (toStartOfFiveMinutes(when), okind, ekind, trace_hash, when)
 TTL {activities_ttl}
 -- From the first insert on: without a window a plain MergeTree ignores deduplication tokens. The
 -- codec stands here and not at the columns, because what stands there is not compressed again.
--- Rows are wide, so few of them are much: they are merged column by column from the first on.
-SETTINGS {window}, default_compression_codec = 'ZSTD(1)', vertical_merge_algorithm_min_rows_to_activate = 1
+-- Rows are wide, so few of them are much: they are merged column by column from the first on. A
+-- text's length stands before it: as a column of its own it takes more room and more work.
+SETTINGS {window}, default_compression_codec = 'ZSTD(1)', vertical_merge_algorithm_min_rows_to_activate = 1, string_serialization_version = 'single_stream', min_compress_block_size = 262144
 COMMENT 'One row a request';
 
 -- The requests of a visit share a shard, and so do funnels.
