@@ -3,8 +3,10 @@
 //! Both see the same `tracing` spans. The other system names its spans itself, and when it starts
 //! the one that stands for a request's root it says so by [`Requests::name_root`]; from then on the
 //! request's row carries that trace id, and the decision about the trace is told to the
-//! [`Bridge`] under the root's name. Where it is not told in time - a root that is never entered -
-//! the bridge is asked before the request is sealed.
+//! [`Bridge`] under the root's name. Its span may begin without that, before the root was ever
+//! entered: so the bridge is asked whenever a root is entered whose span is not known, and again
+//! before the request is sealed. Else the next span that the other system starts at the root would
+//! be taken for the root's own.
 //!
 //! Nothing here knows OpenTelemetry's types.
 
@@ -17,7 +19,7 @@ use tracing_core::{Dispatch, Metadata};
 use super::callsite::Role;
 use super::root::Root;
 use super::shared::Shared;
-use super::thread::{Active, with_thread};
+use super::thread::{Active, Place, with_thread};
 use crate::model::{ActivityId, SpanId, TraceId};
 use crate::sampling::{Decision, Finished, Rate, Sampler};
 
@@ -166,6 +168,20 @@ pub(super) fn link(shared: &Shared, root: &Root, id: &Id) {
     let linked = resolve(shared, id);
     if let (Some(linked), Some(mut buffer)) = (linked, root.borrow()) {
         buffer.linked.get_or_insert(linked);
+    }
+}
+
+/// Finds out which span stands for the root of a request that this thread has come to be inside of.
+#[cold]
+#[inline(never)]
+pub(super) fn link_entered(place: Place) {
+    let unlinked = with_thread(|thread| {
+        let active = thread.active(place.key)?;
+        let is_unlinked = active.buffer.as_ref()?.linked.is_none();
+        is_unlinked.then(|| Arc::clone(&active.root))
+    });
+    if let Some(Some(root)) = unlinked {
+        link_current(&root);
     }
 }
 

@@ -20,6 +20,7 @@ use opentelemetry_sdk::trace::SpanData;
 
 use super::stats::{Tally, Why};
 use crate::capture::bridge::Caller;
+use crate::model;
 
 /// A span of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,7 +64,8 @@ pub(super) struct Start {
     pub(super) parent: Option<Key>,
     /// It stands for a request's root, and begins a group wherever it is.
     pub(super) is_request: bool,
-    pub(super) caller: Option<Caller>,
+    /// The caller's span, where there is one, and what the caller says.
+    pub(super) caller: Option<(model::SpanId, Caller)>,
 }
 
 /// Spans to hand on, and with what threshold.
@@ -117,7 +119,7 @@ struct Shard {
 struct Group {
     root: Key,
     /// Of its root.
-    caller: Option<Caller>,
+    caller: Option<(model::SpanId, Caller)>,
     spans: Vec<Key>,
     /// Spans that have not ended.
     open: u64,
@@ -188,7 +190,7 @@ impl Groups {
         let Some(group) = shard.groups.get_mut(&number) else { return Released::default() };
         group.open = group.open.saturating_sub(1);
         if group.verdict.is_none() && group.root == key {
-            let verdict = decide(&span, group.caller);
+            let verdict = decide(&span, group.caller.map(|(_, caller)| caller));
             let mut released = self.settle(group, verdict, tally);
             released.pass(span, verdict, tally);
             self.finish_if_over(&mut shard, number);
@@ -217,8 +219,8 @@ impl Groups {
         released
     }
 
-    /// What the caller of the group with this root said.
-    pub(super) fn caller(&self, root: Key) -> Option<Caller> {
+    /// Who called the group with this root, and what the caller says.
+    pub(super) fn caller(&self, root: Key) -> Option<(model::SpanId, Caller)> {
         let shard = self.shard(root.trace_id);
         shard.groups.get(shard.spans.get(&root)?)?.caller
     }
