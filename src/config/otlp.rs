@@ -210,6 +210,39 @@ pub(super) fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(pairs)
 }
 
+/// Headers that exporters send by themselves, and those of one connection.
+const OWN_HEADERS: &[&str] = &[
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What is wrong with the headers that are to be sent, if anything. Neither names nor values are
+/// repeated: where a pair is malformed, either may hold the key.
+pub(crate) fn problem_of_headers<'a>(
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Option<String> {
+    pairs.into_iter().enumerate().find_map(|(at, (name, value))| {
+        let is_token = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&it);
+        let lower = name.to_ascii_lowercase();
+        let problem = if name.is_empty() || !name.bytes().all(is_token) {
+            "a name that no header can have: expected letters, digits and -, as in authorization=Bearer%20KEY"
+        } else if OWN_HEADERS.contains(&lower.as_str()) || lower.starts_with("grpc-") {
+            "the name of a header that the exporter sets itself: expected others"
+        } else if !value.bytes().all(|it| it == b'\t' || (b' '..=b'~').contains(&it)) {
+            "a value that no header can have: expected printable ASCII, once %20 and the like are decoded"
+        } else {
+            return None;
+        };
+        Some(format!("pair {} has {problem}", at + 1))
+    })
+}
+
 /// `OTEL_TRACES_EXPORTER`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TracesExporter {
@@ -250,6 +283,24 @@ mod tests {
         assert!(parse_pairs("a=b,cd").unwrap_err().ends_with("at character 5"));
         assert!(parse_pairs("=b").unwrap_err().ends_with("at character 1"));
         assert!(parse_pairs("a=%ff").is_err());
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_sent_is_named_by_its_place_and_not_repeated() {
+        let problem = |name, value| problem_of_headers([("a", "b"), (name, value)]);
+        assert_eq!(problem("x-key", "Bearer hunter2 ~!"), None);
+        for (name, value, why) in [
+            ("hunter 2", "x", "letters, digits"),
+            ("", "x", "letters, digits"),
+            ("x", "hunter2\n", "printable ASCII"),
+            ("x", "hünter2", "printable ASCII"),
+            ("Content-Length", "5", "sets itself"),
+            ("grpc-timeout", "5", "sets itself"),
+        ] {
+            let problem = problem(name, value).unwrap();
+            assert!(problem.starts_with("pair 2 has ") && problem.contains(why), "{problem}");
+            assert!(!problem.contains("nter"), "{problem}");
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@
 //! other rooms. It is 0.x, and so is what is public here.
 
 mod exporter;
+mod exporters;
 mod gate;
 mod groups;
 mod head;

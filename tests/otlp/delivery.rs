@@ -84,6 +84,70 @@ fn the_spans_of_every_row_arrive_over_http_with_who_sent_them() {
     assert_eq!(attribute("deployment.environment.name"), "test");
 }
 
+/// The headers of the first export of a configuration with these.
+fn sent(gzip: bool, headers: &[(&str, &str)]) -> axum::http::HeaderMap {
+    let receiver = Receiver::start();
+    let mut config = exporting(&receiver.endpoint());
+    config.otlp.gzip = gzip;
+    let pairs = headers.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value)));
+    config.otlp.headers = pairs.collect();
+    let (subscriber, guard, _sink) = installed(config);
+    send(&subscriber, 10);
+    assert!(guard.shutdown(DEADLINE).complete);
+    assert_eq!(receiver.spans().len(), 30);
+    receiver.requests().remove(0).0
+}
+
+#[test]
+fn headers_are_sent_as_they_were_configured() {
+    let headers = sent(false, &[("X-Key", "100%25 of a%2Bb, c=d"), ("user-agent", "mine")]);
+    assert_eq!(headers["x-key"], "100%25 of a%2Bb, c=d");
+    assert_eq!(
+        (&headers["user-agent"], headers.get("content-encoding")),
+        (&"mine".parse().unwrap(), None)
+    );
+    let headers = sent(true, &[]);
+    assert_eq!(headers["content-encoding"], "gzip");
+    assert!(headers["user-agent"].to_str().unwrap().starts_with("tracing-activity/"));
+}
+
+#[test]
+fn a_header_that_cannot_be_sent_is_an_error_that_names_the_variable() {
+    let mut config = exporting("http://localhost:4318/v1/traces");
+    config.otlp.headers = vec![("x-key".to_owned(), Secret::new("hunter2\n"))];
+    let error = tracing_activity::builder().config(config).subscriber().unwrap_err();
+    assert!(error.is_config(), "{error}");
+    let error = error.to_string();
+    assert!(error.starts_with("OTEL_EXPORTER_OTLP_HEADERS: pair 1 "), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+/// Set in a process of this test alone.
+const CHILD: &str = "ACTIVITY_TEST_OTLP_CHILD";
+
+#[test]
+fn what_a_program_configured_is_not_changed_by_the_environment() {
+    #[allow(clippy::disallowed_methods, reason = "a variable of this test")]
+    if std::env::var_os(CHILD).is_some() {
+        let headers = sent(false, &[("x-key", "mine")]);
+        assert_eq!(headers["x-key"], "mine");
+        let others = ["x-more", "content-encoding"];
+        assert!(!others.iter().any(|it| headers.contains_key(*it)), "{headers:?}");
+        return;
+    }
+    let name = "delivery::what_a_program_configured_is_not_changed_by_the_environment";
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(CHILD, "1")
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=theirs,x-more=1")
+        .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && output.contains("1 passed"), "{output}");
+}
+
 #[test]
 fn a_refused_port_is_a_counted_failure() {
     let (subscriber, guard, sink) = installed(exporting(&refused()));

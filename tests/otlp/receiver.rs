@@ -1,5 +1,6 @@
 //! An OTLP endpoint over HTTP, and ends that do not answer.
 
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -34,7 +35,7 @@ impl Receiver {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let take = move |headers: HeaderMap, body: Bytes| async move {
-                    let request = ExportTraceServiceRequest::decode(body).unwrap();
+                    let request = ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap();
                     kept.lock().unwrap().push((headers, request));
                     // An empty answer is an empty message: everything was taken.
                     [("content-type", "application/x-protobuf")]
@@ -63,6 +64,19 @@ impl Receiver {
         let requests = self.requests().into_iter();
         let resources = requests.flat_map(|(_, request)| request.resource_spans);
         resources.flat_map(|it| it.scope_spans).flat_map(|it| it.spans).collect()
+    }
+}
+
+/// The body as it was before it was compressed.
+fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
+    match headers.get("content-encoding").map(|it| it.to_str().unwrap()) {
+        None => body,
+        Some("gzip") => {
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).unwrap();
+            plain.into()
+        }
+        Some(other) => panic!("{other}"),
     }
 }
 

@@ -34,7 +34,7 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             .parsed("OTEL_TRACES_SAMPLER", |text| HeadSampling::parse(text, argument.as_deref()))?;
         let headers =
             either(["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"], |name| {
-                self.secret_pairs(name)
+                self.headers(name)
             })?;
         let timeout =
             either(["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], |name| {
@@ -79,14 +79,15 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
         })
     }
 
-    /// Pairs whose values are not repeated in an error.
-    fn secret_pairs(
-        &self,
-        name: &'static str,
-    ) -> Result<Option<Vec<(String, Secret)>>, ConfigError> {
+    /// Headers, whose values are not repeated in an error.
+    fn headers(&self, name: &'static str) -> Result<Option<Vec<(String, Secret)>>, ConfigError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let pairs = otlp::parse_pairs(&text)
             .map_err(|problem| ConfigError::without_value(name, problem))?;
+        let all = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        if let Some(problem) = otlp::problem_of_headers(all) {
+            return Err(ConfigError::without_value(name, problem));
+        }
         Ok(Some(pairs.into_iter().map(|(key, value)| (key, Secret::new(value))).collect()))
     }
 }

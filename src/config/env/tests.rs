@@ -149,6 +149,16 @@ fn a_key_in_a_malformed_header_is_not_repeated() {
 }
 
 #[test]
+fn a_header_that_cannot_be_sent_is_an_error_that_names_the_variable_that_holds_it() {
+    let common = ("OTEL_EXPORTER_OTLP_HEADERS", "x=1");
+    let traces = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=b,x=hunter2%0A");
+    let error = with(&[common, traces]).unwrap_err();
+    assert_eq!(error.name(), "OTEL_EXPORTER_OTLP_TRACES_HEADERS");
+    let error = error.to_string();
+    assert!(error.contains("pair 2") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
 fn a_site_version_is_a_time_or_seconds() {
     let seconds = with(&[("ACTIVITY_SITE_VERSION", "1700000000")]).unwrap().site_version;
     let text = with(&[("ACTIVITY_SITE_VERSION", "2023-11-14T22:13:20Z")]).unwrap().site_version;
