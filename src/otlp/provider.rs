@@ -23,7 +23,7 @@ use crate::model::Timestamp;
 /// The name of the tracer, and of the scope in exported spans.
 const SCOPE: &str = "tracing-activity";
 
-/// How often the end of a shutdown is looked for.
+/// How often the end of a flush or a shutdown is looked for.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A running export of spans.
@@ -90,13 +90,22 @@ impl Exporting {
         global::set_text_map_propagator(TextMapCompositePropagator::new(propagators));
     }
 
-    /// Exports what waits, until the deadline at the latest. Tells whether it all came to an end.
+    /// Exports what waits now, until the deadline at the latest. Tells whether all of it was settled.
     pub(crate) fn flush(&self, end: Instant) -> bool {
-        let provider = self.provider.clone();
+        let admitted = self.link.admitted();
+        let (provider, link) = (self.provider.clone(), self.link.clone());
         let flushed = in_thread(move || {
-            let _ = provider.force_flush();
+            // The processor gives up by itself after five seconds, and its answer says little.
+            loop {
+                let _ = provider.force_flush();
+                if link.is_settled_up_to(admitted) || Instant::now() >= end {
+                    break;
+                }
+                thread::sleep(LOOK);
+            }
         });
-        wait(&flushed, end) && self.link.is_settled()
+        wait(&flushed, end);
+        self.link.is_settled_up_to(admitted)
     }
 
     /// Begins the end: what is not decided is dropped, what waits is exported.

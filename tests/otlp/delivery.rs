@@ -1,5 +1,6 @@
 //! The whole way over HTTP, and what is counted where it ends early.
 
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -158,6 +159,72 @@ fn a_refused_port_is_a_counted_failure() {
     assert_eq!((stats.exported, stats.failed, stats.in_flight()), (0, 30, 0), "{stats:?}");
     // Rows are not concerned.
     assert_eq!(sink.activities().len(), 10);
+}
+
+#[test]
+fn a_flush_waits_longer_than_the_sdk_does() {
+    let (open, opened) = mpsc::channel::<()>();
+    let opened = Mutex::new(opened);
+    let receiver = Receiver::answering(move |_| {
+        let _ = opened.lock().unwrap().recv();
+        Vec::new()
+    });
+    let mut config = exporting(&receiver.endpoint());
+    config.otlp.timeout = Duration::from_mins(1);
+    let (subscriber, guard, _sink) = installed(config);
+    send(&subscriber, 10);
+    let handle = guard.handle();
+    let (tell, told) = mpsc::channel();
+    let flushing = handle.clone();
+    std::thread::spawn(move || tell.send(flushing.flush(DEADLINE)));
+    // The SDK's own flush ends after five.
+    assert!(told.recv_timeout(Duration::from_secs(6)).is_err(), "it gave up");
+    drop(open);
+    assert_eq!(told.recv_timeout(DEADLINE), Ok(true));
+    assert_eq!(stats(&handle).exported, 30);
+    assert!(guard.shutdown(DEADLINE).complete);
+}
+
+#[test]
+fn a_flush_waits_for_what_ended_before_it_and_not_for_later_spans() {
+    let (first, second) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+    let gates = Mutex::new([first.1, second.1]);
+    let (arrive, arrived) = mpsc::channel();
+    let receiver = Receiver::answering(move |number| {
+        let _ = arrive.send(number);
+        if let Some(gate) = gates.lock().unwrap().get(number) {
+            let _ = gate.recv();
+        }
+        Vec::new()
+    });
+    let mut config = exporting(&receiver.endpoint());
+    config.otlp.timeout = Duration::from_mins(1);
+    // The flush alone exports.
+    config.otlp.batch_interval = Duration::from_hours(1);
+    let (subscriber, guard, _sink) = installed(config);
+    send(&subscriber, 10);
+    let handle = guard.handle();
+    let flushing = std::thread::spawn(move || handle.flush(DEADLINE));
+    assert_eq!(arrived.recv_timeout(DEADLINE), Ok(0));
+    send(&subscriber, 10);
+    drop(first.0);
+    assert!(flushing.join().unwrap());
+    drop(second.0);
+    assert!(guard.shutdown(DEADLINE).complete);
+    assert_eq!(receiver.spans().len(), 60);
+}
+
+#[test]
+fn a_flush_that_nobody_answers_ends_with_its_deadline() {
+    let (_listener, endpoint) = black_hole();
+    let mut config = exporting(&endpoint);
+    config.otlp.timeout = Duration::from_mins(1);
+    let (subscriber, guard, _sink) = installed(config);
+    send(&subscriber, 10);
+    let start = Instant::now();
+    assert!(!guard.flush(Duration::from_millis(300)));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    guard.shutdown(Duration::ZERO);
 }
 
 /// Shuts down an export that never gets an answer; it must keep the deadline, and count every span.

@@ -24,6 +24,14 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn start() -> Self {
+        // An empty answer is an empty message: everything was taken.
+        Self::answering(|_| Vec::new())
+    }
+
+    /// `answer` is asked for the answer to each request, by its number from 0 on. While it waits, so do
+    /// all.
+    pub(crate) fn answering(answer: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let answer = Arc::new(answer);
         let received = Received::default();
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = mpsc::channel();
@@ -36,9 +44,12 @@ impl Receiver {
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let take = move |headers: HeaderMap, body: Bytes| async move {
                     let request = ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap();
-                    kept.lock().unwrap().push((headers, request));
-                    // An empty answer is an empty message: everything was taken.
-                    [("content-type", "application/x-protobuf")]
+                    let number = {
+                        let mut kept = kept.lock().unwrap();
+                        kept.push((headers, request));
+                        kept.len() - 1
+                    };
+                    ([("content-type", "application/x-protobuf")], answer(number))
                 };
                 let app = Router::new().route("/v1/traces", post(take));
                 tokio::select! {
