@@ -5,12 +5,13 @@
 //! several. A span joins the group of its parent when it starts.
 //!
 //! A group that is decided and has no open span is done. It is remembered for a while, so that a span
-//! that starts below it later shares its fate; then the oldest are forgotten.
+//! that starts below it later shares its fate; then the oldest are forgotten. A span that starts below
+//! it opens it again: so what bounds open groups bounds these, too.
 //!
 //! Groups are spread over shards by their trace's id; nothing is called under a shard's lock but the
 //! sampler.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -107,8 +108,8 @@ struct Shard {
     groups: HashMap<u64, Group>,
     /// The group of each span.
     spans: HashMap<Key, u64>,
-    /// Those that are done, the oldest first.
-    done: VecDeque<u64>,
+    /// Those that are done, in the order in which they came to be.
+    done: BTreeMap<u64, u64>,
     /// Span ids in them.
     remembered: usize,
     next: u64,
@@ -125,8 +126,10 @@ struct Group {
     open: u64,
     held: Vec<SpanData>,
     verdict: Option<Verdict>,
-    born: Instant,
-    done: bool,
+    /// When it was opened last.
+    opened: Instant,
+    /// Its place among those that are done.
+    done: Option<u64>,
 }
 
 impl Groups {
@@ -149,7 +152,7 @@ impl Groups {
     /// A span starts.
     pub(super) fn start(&self, start: &Start, tally: &Tally) {
         tally.started();
-        let mut shard = self.shard(start.key.trace_id);
+        let shard = &mut *self.shard(start.key.trace_id);
         if shard.closed {
             return tally.dropped(Why::Shutdown, 1);
         }
@@ -158,22 +161,34 @@ impl Groups {
             Some(Some(number)) => number,
             Some(None) => return tally.dropped(Why::Late, 1),
             None => {
-                if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.groups {
-                    self.open.fetch_sub(1, Ordering::Relaxed);
+                if !self.may_open() {
                     return tally.dropped(Why::Limit, 1);
                 }
                 shard.begin(start)
             }
         };
         let Some(group) = shard.groups.get_mut(&number) else { return };
-        if group.spans.len() >= self.limits.spans {
+        let has_room = group.spans.len() < self.limits.spans;
+        if !has_room || group.done.is_some() && !self.may_open() {
             return tally.dropped(Why::Limit, 1);
+        }
+        if let Some(place) = group.done.take() {
+            group.opened = Instant::now();
+            shard.remembered -= group.spans.len();
+            shard.done.remove(&place);
         }
         group.spans.push(start.key);
         group.open += 1;
-        let done = group.done;
         shard.spans.insert(start.key, number);
-        shard.remembered += usize::from(done);
+    }
+
+    /// Counts one more open group, where there may be one.
+    fn may_open(&self) -> bool {
+        let may = self.open.fetch_add(1, Ordering::Relaxed) < self.limits.groups;
+        if !may {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        may
     }
 
     /// A span ended. `decide` is asked about a root outside of requests, with what its caller says.
@@ -261,24 +276,18 @@ impl Groups {
 
     fn finish_if_over(&self, shard: &mut Shard, number: u64) {
         let Some(group) = shard.groups.get_mut(&number) else { return };
-        if group.open > 0 || group.verdict.is_none() || group.done {
+        if group.open > 0 || group.verdict.is_none() || group.done.is_some() {
             return;
         }
-        group.done = true;
+        group.done = Some(shard.next);
         shard.remembered += group.spans.len();
-        shard.done.push_back(number);
+        shard.done.insert(shard.next, number);
+        shard.next += 1;
         self.open.fetch_sub(1, Ordering::Relaxed);
-        // Those below which a late span is open have to wait.
-        for _ in 0..shard.done.len() {
-            if shard.remembered <= REMEMBERED {
-                break;
-            }
-            let Some(oldest) = shard.done.pop_front() else { break };
-            if shard.groups.get(&oldest).is_some_and(|group| group.open > 0) {
-                shard.done.push_back(oldest);
-            } else if let Some(group) = shard.forget(oldest) {
-                shard.remembered -= group.spans.len();
-            }
+        while shard.remembered > REMEMBERED {
+            let Some((_, oldest)) = shard.done.pop_first() else { break };
+            let Some(group) = shard.forget(oldest) else { break };
+            shard.remembered -= group.spans.len();
         }
     }
 
@@ -287,7 +296,8 @@ impl Groups {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let is_old = |group: &Group| {
-                !group.done && now.saturating_duration_since(group.born) > self.limits.age
+                group.done.is_none()
+                    && now.saturating_duration_since(group.opened) > self.limits.age
             };
             let groups = shard.groups.iter().filter(|(_, group)| is_old(group));
             let old: Vec<u64> = groups.map(|(number, _)| *number).collect();
@@ -314,7 +324,7 @@ impl Groups {
         let Some(mut group) = shard.forget(number) else { return };
         let held = self.unhold(&mut group).len() as u64;
         tally.dropped(why, held + group.open);
-        if !group.done {
+        if group.done.is_none() {
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -336,8 +346,8 @@ impl Shard {
             open: 0,
             held: Vec::new(),
             verdict: None,
-            born: Instant::now(),
-            done: false,
+            opened: Instant::now(),
+            done: None,
         };
         self.groups.insert(number, group);
         number
@@ -477,6 +487,31 @@ mod tests {
         let shard = it.groups.shard(16_u128.into());
         assert!(shard.spans.len() <= REMEMBERED + 1, "{}", shard.spans.len());
         assert_eq!(shard.spans.len(), shard.remembered);
+    }
+
+    #[test]
+    fn below_a_trace_that_is_over_as_many_spans_are_open_as_traces_may_be_and_no_longer() {
+        let it = Fixture::new();
+        for trace in 1..=200 {
+            it.start(key(trace, 1), None);
+            it.end(key(trace, 1), Verdict::Keep(None));
+        }
+        for trace in 1..=200 {
+            it.start(key(trace, 2), Some(key(trace, 1)));
+        }
+        let dropped = it.tally.snapshot().dropped;
+        assert_eq!((it.groups.gauges()[2], dropped.limit), (100, 100), "{dropped:?}");
+        // One that ends shares the fate of its trace, and what is open is young again.
+        assert_eq!(it.end(key(1, 2), Verdict::Drop), 1);
+        it.groups.sweep(Instant::now() + LIMITS.age / 2, &it.tally);
+        assert_eq!(it.groups.gauges()[2], 99);
+        it.groups.sweep(Instant::now() + LIMITS.age + Duration::from_secs(1), &it.tally);
+        assert_eq!((it.groups.gauges()[2], it.tally.snapshot().dropped.age), (0, 99));
+        // What never ended is forgotten, the other traces are not.
+        it.start(key(2, 3), Some(key(2, 1)));
+        assert_eq!(it.tally.snapshot().dropped.late, 1);
+        it.start(key(1, 3), Some(key(1, 1)));
+        assert_eq!(it.end(key(1, 3), Verdict::Drop), 1);
     }
 
     #[test]
