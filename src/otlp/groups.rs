@@ -11,7 +11,7 @@
 //! Groups are spread over shards by their trace's id; nothing is called under a shard's lock but the
 //! sampler.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -108,6 +108,8 @@ struct Shard {
     groups: HashMap<u64, Group>,
     /// The group of each span.
     spans: HashMap<Key, u64>,
+    /// Open spans that a cap left out: what is below them is left out by the same.
+    refused: HashSet<Key>,
     /// Those that are done, in the order in which they came to be.
     done: BTreeMap<u64, u64>,
     /// Span ids in them.
@@ -159,10 +161,13 @@ impl Groups {
         let parent = start.parent.filter(|_| !start.is_request);
         let number = match parent.map(|parent| shard.spans.get(&parent).copied()) {
             Some(Some(number)) => number,
-            Some(None) => return tally.dropped(Why::Late, 1),
+            Some(None) if !parent.is_some_and(|it| shard.refused.contains(&it)) => {
+                return tally.dropped(Why::Late, 1);
+            }
+            Some(None) => return shard.refuse(start.key, tally),
             None => {
                 if !self.may_open() {
-                    return tally.dropped(Why::Limit, 1);
+                    return shard.refuse(start.key, tally);
                 }
                 shard.begin(start)
             }
@@ -170,7 +175,7 @@ impl Groups {
         let Some(group) = shard.groups.get_mut(&number) else { return };
         let has_room = group.spans.len() < self.limits.spans;
         if !has_room || group.done.is_some() && !self.may_open() {
-            return tally.dropped(Why::Limit, 1);
+            return shard.refuse(start.key, tally);
         }
         if let Some(place) = group.done.take() {
             group.opened = Instant::now();
@@ -201,7 +206,10 @@ impl Groups {
         let key = Key::of(&span.span_context);
         let mut shard = self.shard(key.trace_id);
         // One that was left out when it started has been counted.
-        let Some(number) = shard.spans.get(&key).copied() else { return Released::default() };
+        let Some(number) = shard.spans.get(&key).copied() else {
+            shard.refused.remove(&key);
+            return Released::default();
+        };
         let Some(group) = shard.groups.get_mut(&number) else { return Released::default() };
         group.open = group.open.saturating_sub(1);
         if group.verdict.is_none() && group.root == key {
@@ -351,6 +359,16 @@ impl Shard {
         };
         self.groups.insert(number, group);
         number
+    }
+
+    /// Leaves out a span that a cap has no room for.
+    fn refuse(&mut self, key: Key, tally: &Tally) {
+        // As many are open only where most never end: what is below them is called late, then.
+        if self.refused.len() >= REMEMBERED {
+            self.refused.clear();
+        }
+        self.refused.insert(key);
+        tally.dropped(Why::Limit, 1);
     }
 
     fn forget(&mut self, number: u64) -> Option<Group> {
@@ -512,6 +530,23 @@ mod tests {
         assert_eq!(it.tally.snapshot().dropped.late, 1);
         it.start(key(1, 3), Some(key(1, 1)));
         assert_eq!(it.end(key(1, 3), Verdict::Drop), 1);
+    }
+
+    #[test]
+    fn what_a_cap_left_out_is_remembered_while_it_is_open_within_a_bound() {
+        let it = Fixture::new();
+        for span in 0..100 {
+            it.start(key(16, span + 1), None);
+        }
+        for span in 0..3 * REMEMBERED as u64 {
+            let refused = key(16, 1000 + span);
+            it.start(refused, None);
+            assert!(it.groups.shard(16_u128.into()).refused.contains(&refused));
+        }
+        assert!(it.groups.shard(16_u128.into()).refused.len() <= REMEMBERED);
+        let last = key(16, 999 + 3 * REMEMBERED as u64);
+        assert_eq!(it.end(last, Verdict::Drop), 0);
+        assert!(!it.groups.shard(16_u128.into()).refused.contains(&last));
     }
 
     #[test]
