@@ -74,7 +74,7 @@ pub(crate) trait Bridge: fmt::Debug + Send + Sync {
     #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "the middleware calls it"))]
     fn called_by(&self, span: &tracing::Span, traceparent: &str, tracestate: &str);
 
-    /// Called about twice a second while requests are under way.
+    /// Called about twice a second while requests are under way, and then only.
     fn tick(&self);
 }
 
