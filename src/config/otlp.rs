@@ -44,6 +44,8 @@ pub struct OtlpConfig {
     /// Memory of spans whose request has not ended, at most. Default: 64 MiB.
     /// `ACTIVITY_OTLP_BUFFER_BYTES`.
     pub buffer_bytes: usize,
+    /// The layer's own counters.
+    pub metrics: OtlpMetricsConfig,
 }
 
 impl Default for OtlpConfig {
@@ -62,6 +64,7 @@ impl Default for OtlpConfig {
             batch_spans: 512,
             batch_interval: Duration::from_secs(5),
             buffer_bytes: 64 << 20,
+            metrics: OtlpMetricsConfig::default(),
         }
     }
 }
@@ -74,6 +77,84 @@ impl OtlpConfig {
             OtlpProtocol::HttpProtobuf => "http://localhost:4318/v1/traces",
             OtlpProtocol::Grpc => "http://localhost:4317",
         })
+    }
+}
+
+/// How the layer's own counters are exported over OTLP, with the feature `otlp`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct OtlpMetricsConfig {
+    /// Whether they are exported. Default: when `OTEL_METRICS_EXPORTER=otlp`, and
+    /// `OTEL_SDK_DISABLED` does not forbid it.
+    pub enabled: bool,
+    /// Where to: over HTTP the whole address, such as `http://localhost:4318/v1/metrics`; for gRPC
+    /// `http://localhost:4317`. `None`: these defaults. `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, else
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub endpoint: Option<String>,
+    /// Default: Protobuf over HTTP. `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL`, else
+    /// `OTEL_EXPORTER_OTLP_PROTOCOL`, and so on.
+    pub protocol: OtlpProtocol,
+    /// Sent with every export. `OTEL_EXPORTER_OTLP_METRICS_HEADERS`.
+    pub headers: Vec<(String, Secret)>,
+    /// Longest time of one export. Default: 10 s. `OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`.
+    pub timeout: Duration,
+    /// Whether exports are compressed. Default: no. `OTEL_EXPORTER_OTLP_METRICS_COMPRESSION`.
+    pub gzip: bool,
+    /// Time between two exports. Default: one minute. `OTEL_METRIC_EXPORT_INTERVAL`.
+    pub interval: Duration,
+    /// What counters tell. `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
+    pub temporality: Temporality,
+}
+
+impl Default for OtlpMetricsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            endpoint: None,
+            protocol: OtlpProtocol::default(),
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            gzip: false,
+            interval: Duration::from_mins(1),
+            temporality: Temporality::default(),
+        }
+    }
+}
+
+impl OtlpMetricsConfig {
+    /// The address that exports go to.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.endpoint.as_deref().unwrap_or(match self.protocol {
+            OtlpProtocol::HttpProtobuf => "http://localhost:4318/v1/metrics",
+            OtlpProtocol::Grpc => "http://localhost:4317",
+        })
+    }
+}
+
+/// What exported counters tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Temporality {
+    /// The sum since the process began.
+    #[default]
+    Cumulative,
+    /// The sum since the last export.
+    Delta,
+    /// That since the last export where it saves memory.
+    LowMemory,
+}
+
+impl FromStr for Temporality {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "cumulative" => Ok(Self::Cumulative),
+            "delta" => Ok(Self::Delta),
+            "lowmemory" => Ok(Self::LowMemory),
+            _ => Err("cumulative, delta or lowmemory"),
+        }
     }
 }
 
@@ -178,9 +259,9 @@ impl FromStr for Propagators {
     }
 }
 
-/// The address of the traces below a common one.
-pub(super) fn traces_below(endpoint: &str) -> String {
-    format!("{}/v1/traces", endpoint.trim_end_matches('/'))
+/// The address of a signal, such as `traces`, below a common one.
+pub(super) fn below(endpoint: &str, signal: &str) -> String {
+    format!("{}/v1/{signal}", endpoint.trim_end_matches('/'))
 }
 
 /// An address over HTTP.
@@ -241,6 +322,18 @@ pub(crate) fn problem_of_headers<'a>(
         };
         Some(format!("pair {} has {problem}", at + 1))
     })
+}
+
+/// `OTEL_METRICS_EXPORTER`: whether metrics are exported over OTLP.
+pub(super) fn parse_metrics_exporter(text: &str) -> Result<bool, &'static str> {
+    match text.trim() {
+        "otlp" => Ok(true),
+        "none" => Ok(false),
+        "prometheus" => Err(
+            "expected otlp or none; for Prometheus, answer with metrics::prometheus(&handle.metrics()) where it asks",
+        ),
+        _ => Err("otlp or none"),
+    }
 }
 
 /// `OTEL_TRACES_EXPORTER`.

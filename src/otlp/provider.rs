@@ -20,8 +20,8 @@ use crate::config::{Config, Propagators};
 use crate::error::Error;
 use crate::model::Timestamp;
 
-/// The name of the tracer, and of the scope in exported spans.
-const SCOPE: &str = "tracing-activity";
+/// The name of the tracer and the meter, and of the scope in what is exported.
+pub(super) const SCOPE: &str = "tracing-activity";
 
 /// How often the end of a flush or a shutdown is looked for.
 const LOOK: Duration = Duration::from_millis(2);
@@ -147,7 +147,7 @@ impl Ending {
 }
 
 /// Runs `f` on a thread of its own: whatever it waits for, the caller keeps its deadline.
-fn in_thread(f: impl FnOnce() + Send + 'static) -> mpsc::Receiver<()> {
+pub(super) fn in_thread(f: impl FnOnce() + Send + 'static) -> mpsc::Receiver<()> {
     let (done, ended) = mpsc::sync_channel(1);
     // Where no thread can be had, the sender is dropped and nothing waited for.
     let _ = thread::Builder::new().name("activity-otlp-end".to_owned()).spawn(move || {
@@ -162,7 +162,7 @@ fn wait(ended: &mpsc::Receiver<()>, end: Instant) -> bool {
 }
 
 /// Who exports. What `OTEL_RESOURCE_ATTRIBUTES` says of anything but the service's name stands.
-fn resource(config: &Config) -> Resource {
+pub(super) fn resource(config: &Config) -> Resource {
     let mut attributes = vec![
         KeyValue::new("service.version", version(config.site_version)),
         KeyValue::new("host.name", config.host.clone()),

@@ -53,7 +53,6 @@ impl Background {
         Ok(Self { handle, _stop: stop })
     }
 
-    #[cfg(feature = "otlp-grpc")]
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }

@@ -4,43 +4,12 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use tracing::{Dispatch, info_span};
 use tracing_activity::config::Secret;
 use tracing_activity::otlp::SpanStats;
-use tracing_activity::sink::MemorySink;
-use tracing_activity::{Config, Handle, ShutdownGuard};
+use tracing_activity::{Handle, ShutdownGuard};
 
 use crate::receiver::{Receiver, black_hole, refused};
-use crate::support::{DEADLINE, config, request};
-
-/// A configuration that keeps and exports everything to this address.
-fn exporting(endpoint: &str) -> Config {
-    let mut config = config("all");
-    config.otlp.enabled = true;
-    config.otlp.endpoint = Some(endpoint.to_owned());
-    config.otlp.batch_interval = Duration::from_millis(20);
-    config.otlp.timeout = Duration::from_millis(500);
-    config
-}
-
-/// What `init` would install for this configuration.
-fn installed(config: Config) -> (Dispatch, ShutdownGuard, MemorySink) {
-    let sink = MemorySink::new();
-    let builder = tracing_activity::builder().config(config).sink(sink.clone());
-    let (subscriber, guard) = builder.subscriber().unwrap();
-    (subscriber, guard, sink)
-}
-
-/// Requests with two children each: three spans.
-fn send(subscriber: &Dispatch, requests: usize) {
-    tracing::dispatcher::with_default(subscriber, || {
-        for _ in 0..requests {
-            request("a", 200).in_scope(|| {
-                info_span!("child").in_scope(|| info_span!("leaf").in_scope(|| ()));
-            });
-        }
-    });
-}
+use crate::support::{DEADLINE, exporting, installed, send};
 
 fn stats(handle: &Handle) -> SpanStats {
     handle.span_stats().unwrap()

@@ -8,17 +8,19 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::routing::post;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
-type Received = Arc<Mutex<Vec<(HeaderMap, ExportTraceServiceRequest)>>>;
+type Received<T> = Arc<Mutex<Vec<(HeaderMap, T)>>>;
 
-/// Takes what is sent to `/v1/traces`. It ends when this is dropped.
+/// Takes what is sent to `/v1/traces` and `/v1/metrics`. It ends when this is dropped.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
-    received: Received,
+    received: Received<ExportTraceServiceRequest>,
+    metrics: Received<ExportMetricsServiceRequest>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -32,10 +34,11 @@ impl Receiver {
     /// all.
     pub(crate) fn answering(answer: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let answer = Arc::new(answer);
-        let received = Received::default();
+        let (received, metrics) = (Received::default(), Received::default());
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = mpsc::channel();
         let kept = Arc::clone(&received);
+        let kept_metrics = Arc::clone(&metrics);
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -51,18 +54,35 @@ impl Receiver {
                     };
                     ([("content-type", "application/x-protobuf")], answer(number))
                 };
-                let app = Router::new().route("/v1/traces", post(take));
+                let take_metrics = move |headers: HeaderMap, body: Bytes| async move {
+                    let request = ExportMetricsServiceRequest::decode(plain(&headers, body));
+                    kept_metrics.lock().unwrap().push((headers, request.unwrap()));
+                    [("content-type", "application/x-protobuf")]
+                };
+                let app = Router::new()
+                    .route("/v1/traces", post(take))
+                    .route("/v1/metrics", post(take_metrics));
                 tokio::select! {
                     it = axum::serve(listener, app) => it.unwrap(),
                     _ = stopped => {}
                 }
             });
         });
-        Self { address: told.recv().unwrap(), received, _stop: stop }
+        Self { address: told.recv().unwrap(), received, metrics, _stop: stop }
     }
 
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}/v1/traces", self.address)
+    }
+
+    /// Where metrics go.
+    pub(crate) fn metrics_endpoint(&self) -> String {
+        format!("http://{}/v1/metrics", self.address)
+    }
+
+    /// Every export of metrics so far.
+    pub(crate) fn metrics(&self) -> Vec<(HeaderMap, ExportMetricsServiceRequest)> {
+        self.metrics.lock().unwrap().clone()
     }
 
     /// Every request so far.
