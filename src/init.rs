@@ -8,6 +8,8 @@ mod handle;
 use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
+#[cfg(feature = "otlp")]
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use tracing_core::Dispatch;
@@ -19,7 +21,7 @@ use crate::config::{self, Config, Database};
 use crate::error::Error;
 use crate::model::Activity;
 #[cfg(feature = "otlp")]
-use crate::otlp::{self, Exporting};
+use crate::otlp::{self, Exporting, Metering};
 use crate::pipeline::{Counters, Queue, Worker};
 use crate::shape::Shape;
 use crate::sink::{Sink, StdoutSink};
@@ -183,7 +185,8 @@ impl Builder {
     /// Installs the global subscriber: a registry, the activity layer, and the layers added.
     ///
     /// With the feature `otlp` and an endpoint for it, also the layer and the global tracer provider
-    /// of OpenTelemetry, which export the spans of the requests that are kept.
+    /// of OpenTelemetry, which export the spans of the requests that are kept; with
+    /// `OTEL_METRICS_EXPORTER=otlp` the global meter provider, which exports the layer's own counters.
     ///
     /// Also remembers panic messages for the rows of the requests that panicked, by a panic hook
     /// that calls the one installed before.
@@ -204,6 +207,10 @@ impl Builder {
         if let Some(exporting) = guard.handle.exporting() {
             exporting.install(propagators);
         }
+        #[cfg(feature = "otlp")]
+        if let Some(metering) = guard.handle.metering() {
+            metering.install();
+        }
         panics::install_hook();
         Ok(guard)
     }
@@ -222,10 +229,16 @@ impl Builder {
         #[cfg_attr(not(feature = "otlp"), allow(unused_mut, reason = "one layer less"))]
         let mut layers = std::mem::take(&mut self.layers);
         #[cfg(feature = "otlp")]
+        let metering = self.metering(&config)?;
+        #[cfg(feature = "otlp")]
         let exporting = self.exporting(&config, &mut layers)?;
         #[cfg(not(feature = "otlp"))]
         let exporting = None;
         let (layer, guard) = self.assemble(config, exporting)?;
+        #[cfg(feature = "otlp")]
+        if let Some(metering) = metering {
+            guard.handle.meter(metering);
+        }
         let subscriber = if layers.is_empty() {
             Dispatch::new(Registry::default().with(layer.alone()))
         } else {
@@ -252,6 +265,16 @@ impl Builder {
             config.http.visits = visits;
         }
         Ok(config)
+    }
+
+    /// The export of the layer's own counters, where one is asked for.
+    #[cfg(feature = "otlp")]
+    fn metering(&self, config: &Config) -> Result<Option<Metering>, Error> {
+        let is_off = config.database == Database::Off && self.sink.is_none();
+        if !config.otlp.metrics.enabled || self.link.is_some() || is_off {
+            return Ok(None);
+        }
+        Metering::start(config).map(Some)
     }
 
     /// The export of spans, where one is asked for, with its layer outside of ours.
@@ -321,6 +344,8 @@ impl Builder {
             exporting,
             #[cfg(feature = "otlp")]
             link: self.link,
+            #[cfg(feature = "otlp")]
+            metering: OnceLock::new(),
         };
         let guard = ShutdownGuard { handle: Handle { running: Some(Arc::new(running)) } };
         Ok((ActivityLayer::new(Some(shared)), guard))

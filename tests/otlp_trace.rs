@@ -26,13 +26,16 @@ fn at_the_level_of_traces_exporting_makes_no_spans_and_no_activities() {
     config.otlp.endpoint = Some(receiver.endpoint());
     config.otlp.batch_interval = Duration::from_millis(5);
     config.otlp.queue_spans = 1 << 20;
+    config.otlp.metrics.enabled = true;
+    config.otlp.metrics.endpoint = Some(receiver.metrics_endpoint());
+    config.otlp.metrics.interval = Duration::from_millis(5);
     let sink = MemorySink::new();
     let activities =
         tracing_activity::builder().config(config).sink(sink.clone()).install().unwrap();
     let handle = activities.handle();
     let end = Instant::now() + DEADLINE;
     let mut requests = 0;
-    while handle.span_stats().unwrap().exports < 50 {
+    while handle.span_stats().unwrap().exports < 50 || receiver.metrics().len() < 50 {
         assert!(Instant::now() < end, "{:?}", handle.span_stats());
         for _ in 0..20 {
             info_span!("request", http.request.method = "GET")

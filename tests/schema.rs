@@ -282,7 +282,7 @@ fn a_text_in_trace_stays_a_text_whatever_it_reads_as() {
     let db = Db::new();
     let texts = ["007", "-1", "1e3", "NULL", "null", "true", "", " 5", "[1]", "ᴺᵁᴸᴸ"];
     let mut request = span("request", 0);
-    let texts_then_number = texts.map(|text| (text, Value::Str(text.to_owned()))).into_iter();
+    let texts_then_number = texts.map(|text| (text, Value::Str(text.into()))).into_iter();
     let texts_then_number = texts_then_number.chain([("number", Value::I64(7))]);
     request.attributes =
         texts_then_number.map(|(key, value)| (format!("key {key}").into(), value)).collect();

@@ -3,8 +3,10 @@
 //! Both see the same `tracing` spans. The other system names its spans itself, and when it starts
 //! the one that stands for a request's root it says so by [`Requests::name_root`]; from then on the
 //! request's row carries that trace id, and the decision about the trace is told to the
-//! [`Bridge`] under the root's name. Where it is not told in time - a root that is never entered -
-//! the bridge is asked before the request is sealed.
+//! [`Bridge`] under the root's name. Its span may begin without that, before the root was ever
+//! entered: so the bridge is asked whenever a root is entered whose span is not known, and again
+//! before the request is sealed. Else the next span that the other system starts at the root would
+//! be taken for the root's own.
 //!
 //! What is called there may be the application's code: a processor or a sampler of its own. A panic
 //! of it is counted, and the request has its row all the same.
@@ -21,7 +23,7 @@ use tracing_core::{Dispatch, Metadata};
 use super::callsite::Role;
 use super::root::Root;
 use super::shared::Shared;
-use super::thread::{Active, with_thread};
+use super::thread::{Active, Place, with_thread};
 use crate::model::{ActivityId, SpanId, TraceId};
 use crate::pipeline::Counters;
 use crate::sampling::{Decision, Finished, Rate, Sampler};
@@ -77,7 +79,7 @@ pub(crate) trait Bridge: fmt::Debug + Send + Sync {
     #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "the middleware calls it"))]
     fn called_by(&self, span: &tracing::Span, traceparent: &str, tracestate: &str);
 
-    /// Called about twice a second while requests are under way.
+    /// Called about twice a second while requests are under way, and then only.
     fn tick(&self);
 }
 
@@ -197,6 +199,20 @@ pub(super) fn link(shared: &Shared, root: &Root, id: &Id) {
     }
 }
 
+/// Finds out which span stands for the root of a request that this thread has come to be inside of.
+#[cold]
+#[inline(never)]
+pub(super) fn link_entered(place: Place) {
+    let unlinked = with_thread(|thread| {
+        let active = thread.active(place.key)?;
+        let is_unlinked = active.buffer.as_ref()?.linked.is_none();
+        is_unlinked.then(|| Arc::clone(&active.root))
+    });
+    if let Some(Some(root)) = unlinked {
+        link_current(&root);
+    }
+}
+
 /// The same for a request that is about to be finished, whose buffer this thread may hold.
 #[inline(never)]
 pub(super) fn link_current(root: &Arc<Root>) {
@@ -286,7 +302,8 @@ mod tests {
                 let row = seed.into_activity().expect("nothing filters");
                 assert!(row.trace.is_some(), "the policy keeps it");
             }
-            assert_eq!(counters.snapshot(0).panics, 2);
+            // It is asked when a request is entered, and again at its end where it did not know.
+            assert_eq!(counters.snapshot(0).panics, if knows { 2 } else { 4 });
         }
     }
 }

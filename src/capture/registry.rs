@@ -11,7 +11,7 @@ use tracing_core::{Event, Subscriber};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::bridge::link;
+use super::bridge::{link, link_entered};
 use super::buffer::{Buffer, EventPlace};
 use super::callsite::{Mark, Role};
 use super::fields::{Fields, Recorder};
@@ -197,7 +197,7 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let raw = id.into_u64();
-    with_thread(|thread| {
+    let place = with_thread(|thread| {
         let place = match thread.newest(shared.layer, raw) {
             Some(root) => {
                 let root = Arc::clone(root);
@@ -206,7 +206,13 @@ where
             None => ctx.span(id).and_then(|span| place_entered(thread, shared, &span)),
         };
         thread.push(shared.layer, raw, place);
+        place
     });
+    if shared.bridge.is_some()
+        && let Some(Some(place)) = place
+    {
+        link_entered(place);
+    }
 }
 
 /// The place of a span that is not of the activity this thread is in. Its own activity becomes this

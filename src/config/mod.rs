@@ -30,7 +30,11 @@ pub use env::{ConfigError, EnvVar};
 pub use filter::SpanFilter;
 pub(crate) use filter::is_exporter as filter_is_exporter;
 pub use http::{ClientAddressHeader, HttpConfig, Networks, StoredAddress, TraceparentTrust};
-pub use otlp::{HeadSampling, OtlpConfig, OtlpProtocol, Propagators};
+#[cfg(feature = "otlp")]
+pub(crate) use otlp::problem_of_headers;
+pub use otlp::{
+    HeadSampling, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, Propagators, Temporality,
+};
 pub use redact::{RedactConfig, RedactPattern};
 pub use sample::{Faults, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn};
 pub use units::{ByteSize, parse_duration};

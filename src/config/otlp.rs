@@ -44,6 +44,8 @@ pub struct OtlpConfig {
     /// Memory of spans whose request has not ended, at most. Default: 64 MiB.
     /// `ACTIVITY_OTLP_BUFFER_BYTES`.
     pub buffer_bytes: usize,
+    /// The layer's own counters.
+    pub metrics: OtlpMetricsConfig,
 }
 
 impl Default for OtlpConfig {
@@ -62,6 +64,7 @@ impl Default for OtlpConfig {
             batch_spans: 512,
             batch_interval: Duration::from_secs(5),
             buffer_bytes: 64 << 20,
+            metrics: OtlpMetricsConfig::default(),
         }
     }
 }
@@ -74,6 +77,84 @@ impl OtlpConfig {
             OtlpProtocol::HttpProtobuf => "http://localhost:4318/v1/traces",
             OtlpProtocol::Grpc => "http://localhost:4317",
         })
+    }
+}
+
+/// How the layer's own counters are exported over OTLP, with the feature `otlp`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct OtlpMetricsConfig {
+    /// Whether they are exported. Default: when `OTEL_METRICS_EXPORTER=otlp`, and
+    /// `OTEL_SDK_DISABLED` does not forbid it.
+    pub enabled: bool,
+    /// Where to: over HTTP the whole address, such as `http://localhost:4318/v1/metrics`; for gRPC
+    /// `http://localhost:4317`. `None`: these defaults. `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, else
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub endpoint: Option<String>,
+    /// Default: Protobuf over HTTP. `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL`, else
+    /// `OTEL_EXPORTER_OTLP_PROTOCOL`, and so on.
+    pub protocol: OtlpProtocol,
+    /// Sent with every export. `OTEL_EXPORTER_OTLP_METRICS_HEADERS`.
+    pub headers: Vec<(String, Secret)>,
+    /// Longest time of one export. Default: 10 s. `OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`.
+    pub timeout: Duration,
+    /// Whether exports are compressed. Default: no. `OTEL_EXPORTER_OTLP_METRICS_COMPRESSION`.
+    pub gzip: bool,
+    /// Time between two exports. Default: one minute. `OTEL_METRIC_EXPORT_INTERVAL`.
+    pub interval: Duration,
+    /// What counters tell. `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
+    pub temporality: Temporality,
+}
+
+impl Default for OtlpMetricsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            endpoint: None,
+            protocol: OtlpProtocol::default(),
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            gzip: false,
+            interval: Duration::from_mins(1),
+            temporality: Temporality::default(),
+        }
+    }
+}
+
+impl OtlpMetricsConfig {
+    /// The address that exports go to.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.endpoint.as_deref().unwrap_or(match self.protocol {
+            OtlpProtocol::HttpProtobuf => "http://localhost:4318/v1/metrics",
+            OtlpProtocol::Grpc => "http://localhost:4317",
+        })
+    }
+}
+
+/// What exported counters tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Temporality {
+    /// The sum since the process began.
+    #[default]
+    Cumulative,
+    /// The sum since the last export.
+    Delta,
+    /// That since the last export where it saves memory.
+    LowMemory,
+}
+
+impl FromStr for Temporality {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "cumulative" => Ok(Self::Cumulative),
+            "delta" => Ok(Self::Delta),
+            "lowmemory" => Ok(Self::LowMemory),
+            _ => Err("cumulative, delta or lowmemory"),
+        }
     }
 }
 
@@ -178,9 +259,9 @@ impl FromStr for Propagators {
     }
 }
 
-/// The address of the traces below a common one.
-pub(super) fn traces_below(endpoint: &str) -> String {
-    format!("{}/v1/traces", endpoint.trim_end_matches('/'))
+/// The address of a signal, such as `traces`, below a common one.
+pub(super) fn below(endpoint: &str, signal: &str) -> String {
+    format!("{}/v1/{signal}", endpoint.trim_end_matches('/'))
 }
 
 /// An address over HTTP.
@@ -208,6 +289,51 @@ pub(super) fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
         at += part.chars().count() + 1;
     }
     Ok(pairs)
+}
+
+/// Headers that exporters send by themselves, and those of one connection.
+const OWN_HEADERS: &[&str] = &[
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What is wrong with the headers that are to be sent, if anything. Neither names nor values are
+/// repeated: where a pair is malformed, either may hold the key.
+pub(crate) fn problem_of_headers<'a>(
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Option<String> {
+    pairs.into_iter().enumerate().find_map(|(at, (name, value))| {
+        let is_token = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&it);
+        let lower = name.to_ascii_lowercase();
+        let problem = if name.is_empty() || !name.bytes().all(is_token) {
+            "a name that no header can have: expected letters, digits and -, as in authorization=Bearer%20KEY"
+        } else if OWN_HEADERS.contains(&lower.as_str()) || lower.starts_with("grpc-") {
+            "the name of a header that the exporter sets itself: expected others"
+        } else if !value.bytes().all(|it| it == b'\t' || (b' '..=b'~').contains(&it)) {
+            "a value that no header can have: expected printable ASCII, once %20 and the like are decoded"
+        } else {
+            return None;
+        };
+        Some(format!("pair {} has {problem}", at + 1))
+    })
+}
+
+/// `OTEL_METRICS_EXPORTER`: whether metrics are exported over OTLP.
+pub(super) fn parse_metrics_exporter(text: &str) -> Result<bool, &'static str> {
+    match text.trim() {
+        "otlp" => Ok(true),
+        "none" => Ok(false),
+        "prometheus" => Err(
+            "expected otlp or none; for Prometheus, answer with metrics::prometheus(&handle.metrics()) where it asks",
+        ),
+        _ => Err("otlp or none"),
+    }
 }
 
 /// `OTEL_TRACES_EXPORTER`.
@@ -250,6 +376,24 @@ mod tests {
         assert!(parse_pairs("a=b,cd").unwrap_err().ends_with("at character 5"));
         assert!(parse_pairs("=b").unwrap_err().ends_with("at character 1"));
         assert!(parse_pairs("a=%ff").is_err());
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_sent_is_named_by_its_place_and_not_repeated() {
+        let problem = |name, value| problem_of_headers([("a", "b"), (name, value)]);
+        assert_eq!(problem("x-key", "Bearer hunter2 ~!"), None);
+        for (name, value, why) in [
+            ("hunter 2", "x", "letters, digits"),
+            ("", "x", "letters, digits"),
+            ("x", "hunter2\n", "printable ASCII"),
+            ("x", "hünter2", "printable ASCII"),
+            ("Content-Length", "5", "sets itself"),
+            ("grpc-timeout", "5", "sets itself"),
+        ] {
+            let problem = problem(name, value).unwrap();
+            assert!(problem.starts_with("pair 2 has ") && problem.contains(why), "{problem}");
+            assert!(!problem.contains("nter"), "{problem}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(feature = "otlp")]
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::capture::{Shared, outside};
@@ -9,7 +11,7 @@ use crate::config::SamplingPolicy;
 use crate::error::Error;
 use crate::metrics::{self, Metric};
 #[cfg(feature = "otlp")]
-use crate::otlp::{self, Ending, Exporting};
+use crate::otlp::{self, Ending, Exporting, Metering};
 use crate::pipeline::{Counters, Queue, ShutdownReport, Stats, WorkerHandle};
 
 /// Longest wait that a time can be computed for.
@@ -54,6 +56,9 @@ pub(super) struct Running {
     pub(super) exporting: Option<Exporting>,
     #[cfg(feature = "otlp")]
     pub(super) link: Option<otlp::Link>,
+    /// The export of metrics, where one is asked for: it asks this for its numbers.
+    #[cfg(feature = "otlp")]
+    pub(super) metering: OnceLock<Metering>,
 }
 
 /// A view on the running delivery: counters, flush, the switch. Cheap to clone.
@@ -76,6 +81,24 @@ impl Handle {
     #[cfg(feature = "otlp")]
     pub(super) fn exporting(&self) -> Option<&Exporting> {
         self.running.as_ref()?.exporting.as_ref()
+    }
+
+    #[cfg(feature = "otlp")]
+    pub(super) fn metering(&self) -> Option<&Metering> {
+        self.running.as_ref()?.metering.get()
+    }
+
+    /// Exports the metrics by this from now on.
+    #[cfg(feature = "otlp")]
+    pub(super) fn meter(&self, metering: Metering) {
+        let Some(running) = &self.running else { return };
+        // The provider keeps this for good: it must not keep what holds the provider.
+        let running_weak = Arc::downgrade(running);
+        metering.observe(move || {
+            let running = running_weak.upgrade();
+            running.map(|it| Self { running: Some(it) }.metrics()).unwrap_or_default()
+        });
+        let _ = running.metering.set(metering);
     }
 
     /// What happened to every activity so far.
@@ -183,12 +206,23 @@ impl Handle {
         // Requests that nobody will finish any more are rows too.
         running.shared.abandon_older_than(Duration::ZERO);
         let deadline = deadline.unwrap_or(running.shutdown_timeout);
+        #[cfg(feature = "otlp")]
+        let end = Instant::now() + deadline.min(YEAR);
+        #[cfg(feature = "otlp")]
+        if let Some(metering) = self.metering() {
+            metering.begin_shutdown();
+        }
         // Both at the same time, under one deadline.
         let ending = running.exporting.as_ref().map(|it| it.begin_shutdown(deadline));
         let mut report = running.worker.shutdown(deadline);
         report.complete &= ending.is_none_or(Ending::wait);
         report.stats.outside = outside();
         running.shared.close();
+        // After all else: it tells how that went.
+        #[cfg(feature = "otlp")]
+        if let Some(metering) = self.metering() {
+            metering.shutdown(end);
+        }
         report
     }
 }

@@ -187,7 +187,7 @@ impl SpanProcessor for Gate {
             key: Key::of(context),
             parent: (parent.is_valid() && !is_remote).then(|| Key::of(&parent)),
             is_request,
-            caller,
+            caller: caller.map(|caller| (SpanId::from_bytes(parent.span_id().to_bytes()), caller)),
         };
         core.groups.start(&start, &core.tally);
         if let Some(inner) = core.inner() {
@@ -233,11 +233,14 @@ impl Bridge for Core {
     fn resolve(&self, id: &Id, subscriber: &Dispatch) -> Option<Linked> {
         let context = tracing_opentelemetry::get_otel_context(id, subscriber)?;
         let context = context.span().span_context().clone();
-        context.is_valid().then(|| Linked {
-            trace_id: to_model(context.trace_id()),
-            span_id: SpanId::from_bytes(context.span_id().to_bytes()),
-            parent_id: None,
-            caller: self.groups.caller(Key::of(&context)),
+        context.is_valid().then(|| {
+            let called_by = self.groups.caller(Key::of(&context));
+            Linked {
+                trace_id: to_model(context.trace_id()),
+                span_id: SpanId::from_bytes(context.span_id().to_bytes()),
+                parent_id: called_by.map(|(parent, _)| parent),
+                caller: called_by.map(|(_, caller)| caller),
+            }
         })
     }
 

@@ -5,12 +5,13 @@
 //! several. A span joins the group of its parent when it starts.
 //!
 //! A group that is decided and has no open span is done. It is remembered for a while, so that a span
-//! that starts below it later shares its fate; then the oldest are forgotten.
+//! that starts below it later shares its fate; then the oldest are forgotten. A span that starts below
+//! it opens it again: so what bounds open groups bounds these, too.
 //!
 //! Groups are spread over shards by their trace's id; nothing is called under a shard's lock but the
 //! sampler.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use opentelemetry_sdk::trace::SpanData;
 
 use super::stats::{Tally, Why};
 use crate::capture::bridge::Caller;
+use crate::model;
 
 /// A span of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,7 +65,8 @@ pub(super) struct Start {
     pub(super) parent: Option<Key>,
     /// It stands for a request's root, and begins a group wherever it is.
     pub(super) is_request: bool,
-    pub(super) caller: Option<Caller>,
+    /// The caller's span, where there is one, and what the caller says.
+    pub(super) caller: Option<(model::SpanId, Caller)>,
 }
 
 /// Spans to hand on, and with what threshold.
@@ -88,6 +91,9 @@ impl Released {
 
 const SHARDS: usize = 16;
 
+/// How often a shard in which groups begin is looked through for old ones.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// Span ids that a shard remembers of groups that are done.
 const REMEMBERED: usize = 4096;
 
@@ -105,11 +111,14 @@ struct Shard {
     groups: HashMap<u64, Group>,
     /// The group of each span.
     spans: HashMap<Key, u64>,
-    /// Those that are done, the oldest first.
-    done: VecDeque<u64>,
+    /// Open spans that a cap left out: what is below them is left out by the same.
+    refused: HashSet<Key>,
+    /// Those that are done, in the order in which they came to be.
+    done: BTreeMap<u64, u64>,
     /// Span ids in them.
     remembered: usize,
     next: u64,
+    swept: Option<Instant>,
     closed: bool,
 }
 
@@ -117,14 +126,16 @@ struct Shard {
 struct Group {
     root: Key,
     /// Of its root.
-    caller: Option<Caller>,
+    caller: Option<(model::SpanId, Caller)>,
     spans: Vec<Key>,
     /// Spans that have not ended.
     open: u64,
     held: Vec<SpanData>,
     verdict: Option<Verdict>,
-    born: Instant,
-    done: bool,
+    /// When it was opened last.
+    opened: Instant,
+    /// Its place among those that are done.
+    done: Option<u64>,
 }
 
 impl Groups {
@@ -145,33 +156,59 @@ impl Groups {
     }
 
     /// A span starts.
+    ///
+    /// Where a group begins, the old ones of its shard are given up first, now and then: while only
+    /// jobs run, nobody else does it.
     pub(super) fn start(&self, start: &Start, tally: &Tally) {
+        self.start_at(start, tally, Instant::now);
+    }
+
+    fn start_at(&self, start: &Start, tally: &Tally, now: impl Fn() -> Instant) {
         tally.started();
-        let mut shard = self.shard(start.key.trace_id);
+        let shard = &mut *self.shard(start.key.trace_id);
         if shard.closed {
             return tally.dropped(Why::Shutdown, 1);
         }
         let parent = start.parent.filter(|_| !start.is_request);
         let number = match parent.map(|parent| shard.spans.get(&parent).copied()) {
             Some(Some(number)) => number,
-            Some(None) => return tally.dropped(Why::Late, 1),
+            Some(None) if !parent.is_some_and(|it| shard.refused.contains(&it)) => {
+                return tally.dropped(Why::Late, 1);
+            }
+            Some(None) => return shard.refuse(start.key, tally),
             None => {
-                if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.groups {
-                    self.open.fetch_sub(1, Ordering::Relaxed);
-                    return tally.dropped(Why::Limit, 1);
+                let now = now();
+                if shard.swept.is_none_or(|it| now.saturating_duration_since(it) >= SWEEP) {
+                    self.sweep_shard(shard, now, tally);
                 }
-                shard.begin(start)
+                if !self.may_open() {
+                    return shard.refuse(start.key, tally);
+                }
+                shard.begin(start, now)
             }
         };
         let Some(group) = shard.groups.get_mut(&number) else { return };
-        if group.spans.len() >= self.limits.spans {
-            return tally.dropped(Why::Limit, 1);
+        let has_room = group.spans.len() < self.limits.spans;
+        if !has_room || group.done.is_some() && !self.may_open() {
+            return shard.refuse(start.key, tally);
+        }
+        if let Some(place) = group.done.take() {
+            group.opened = now();
+            shard.remembered -= group.spans.len();
+            shard.done.remove(&place);
         }
         group.spans.push(start.key);
         group.open += 1;
-        let done = group.done;
         shard.spans.insert(start.key, number);
-        shard.remembered += usize::from(done);
+    }
+
+    /// Counts one more open group, where there may be one.
+    fn may_open(&self) -> bool {
+        let may = self.open.fetch_add(1, Ordering::Relaxed) < self.limits.groups;
+        if !may {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        may
     }
 
     /// A span ended. `decide` is asked about a root outside of requests, with what its caller says.
@@ -184,11 +221,14 @@ impl Groups {
         let key = Key::of(&span.span_context);
         let mut shard = self.shard(key.trace_id);
         // One that was left out when it started has been counted.
-        let Some(number) = shard.spans.get(&key).copied() else { return Released::default() };
+        let Some(number) = shard.spans.get(&key).copied() else {
+            shard.refused.remove(&key);
+            return Released::default();
+        };
         let Some(group) = shard.groups.get_mut(&number) else { return Released::default() };
         group.open = group.open.saturating_sub(1);
         if group.verdict.is_none() && group.root == key {
-            let verdict = decide(&span, group.caller);
+            let verdict = decide(&span, group.caller.map(|(_, caller)| caller));
             let mut released = self.settle(group, verdict, tally);
             released.pass(span, verdict, tally);
             self.finish_if_over(&mut shard, number);
@@ -217,8 +257,8 @@ impl Groups {
         released
     }
 
-    /// What the caller of the group with this root said.
-    pub(super) fn caller(&self, root: Key) -> Option<Caller> {
+    /// Who called the group with this root, and what the caller says.
+    pub(super) fn caller(&self, root: Key) -> Option<(model::SpanId, Caller)> {
         let shard = self.shard(root.trace_id);
         shard.groups.get(shard.spans.get(&root)?)?.caller
     }
@@ -259,24 +299,18 @@ impl Groups {
 
     fn finish_if_over(&self, shard: &mut Shard, number: u64) {
         let Some(group) = shard.groups.get_mut(&number) else { return };
-        if group.open > 0 || group.verdict.is_none() || group.done {
+        if group.open > 0 || group.verdict.is_none() || group.done.is_some() {
             return;
         }
-        group.done = true;
+        group.done = Some(shard.next);
         shard.remembered += group.spans.len();
-        shard.done.push_back(number);
+        shard.done.insert(shard.next, number);
+        shard.next += 1;
         self.open.fetch_sub(1, Ordering::Relaxed);
-        // Those below which a late span is open have to wait.
-        for _ in 0..shard.done.len() {
-            if shard.remembered <= REMEMBERED {
-                break;
-            }
-            let Some(oldest) = shard.done.pop_front() else { break };
-            if shard.groups.get(&oldest).is_some_and(|group| group.open > 0) {
-                shard.done.push_back(oldest);
-            } else if let Some(group) = shard.forget(oldest) {
-                shard.remembered -= group.spans.len();
-            }
+        while shard.remembered > REMEMBERED {
+            let Some((_, oldest)) = shard.done.pop_first() else { break };
+            let Some(group) = shard.forget(oldest) else { break };
+            shard.remembered -= group.spans.len();
         }
     }
 
@@ -284,14 +318,19 @@ impl Groups {
     pub(super) fn sweep(&self, now: Instant, tally: &Tally) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_old = |group: &Group| {
-                !group.done && now.saturating_duration_since(group.born) > self.limits.age
-            };
-            let groups = shard.groups.iter().filter(|(_, group)| is_old(group));
-            let old: Vec<u64> = groups.map(|(number, _)| *number).collect();
-            for number in old {
-                self.give_up(&mut shard, number, Why::Age, tally);
-            }
+            self.sweep_shard(&mut shard, now, tally);
+        }
+    }
+
+    fn sweep_shard(&self, shard: &mut Shard, now: Instant, tally: &Tally) {
+        shard.swept = Some(now);
+        let is_old = |group: &Group| {
+            group.done.is_none() && now.saturating_duration_since(group.opened) > self.limits.age
+        };
+        let groups = shard.groups.iter().filter(|(_, group)| is_old(group));
+        let old: Vec<u64> = groups.map(|(number, _)| *number).collect();
+        for number in old {
+            self.give_up(shard, number, Why::Age, tally);
         }
     }
 
@@ -312,7 +351,7 @@ impl Groups {
         let Some(mut group) = shard.forget(number) else { return };
         let held = self.unhold(&mut group).len() as u64;
         tally.dropped(why, held + group.open);
-        if !group.done {
+        if group.done.is_none() {
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -324,7 +363,7 @@ impl Groups {
 }
 
 impl Shard {
-    fn begin(&mut self, start: &Start) -> u64 {
+    fn begin(&mut self, start: &Start, now: Instant) -> u64 {
         let number = self.next;
         self.next += 1;
         let group = Group {
@@ -334,11 +373,21 @@ impl Shard {
             open: 0,
             held: Vec::new(),
             verdict: None,
-            born: Instant::now(),
-            done: false,
+            opened: now,
+            done: None,
         };
         self.groups.insert(number, group);
         number
+    }
+
+    /// Leaves out a span that a cap has no room for.
+    fn refuse(&mut self, key: Key, tally: &Tally) {
+        // As many are open only where most never end: what is below them is called late, then.
+        if self.refused.len() >= REMEMBERED {
+            self.refused.clear();
+        }
+        self.refused.insert(key);
+        tally.dropped(Why::Limit, 1);
     }
 
     fn forget(&mut self, number: u64) -> Option<Group> {
@@ -381,112 +430,4 @@ fn memory(span: &SpanData) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use opentelemetry::InstrumentationScope;
-    use opentelemetry::trace::{SpanKind, Status, TraceFlags, TraceState};
-    use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
-
-    use super::*;
-
-    const LIMITS: Limits =
-        Limits { bytes: 1 << 20, spans: 100, groups: 100, age: Duration::from_mins(10) };
-
-    struct Fixture {
-        groups: Groups,
-        tally: Tally,
-    }
-
-    fn key(trace: u128, span: u64) -> Key {
-        Key::new(trace.into(), span.into())
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            Self { groups: Groups::new(LIMITS), tally: Tally::default() }
-        }
-
-        fn start(&self, key: Key, parent: Option<Key>) {
-            let start = Start { key, parent, is_request: false, caller: None };
-            self.groups.start(&start, &self.tally);
-        }
-
-        fn end(&self, key: Key, verdict: Verdict) -> usize {
-            let context = SpanContext::new(
-                key.trace_id,
-                key.span_id,
-                TraceFlags::default(),
-                false,
-                TraceState::NONE,
-            );
-            let now = std::time::SystemTime::now();
-            let span = SpanData {
-                span_context: context,
-                parent_span_id: SpanId::INVALID,
-                parent_span_is_remote: false,
-                span_kind: SpanKind::Internal,
-                name: "span".into(),
-                start_time: now,
-                end_time: now,
-                attributes: Vec::new(),
-                dropped_attributes_count: 0,
-                events: SpanEvents::default(),
-                links: SpanLinks::default(),
-                status: Status::Unset,
-                instrumentation_scope: InstrumentationScope::default(),
-            };
-            self.groups.end(span, &self.tally, |_, _| verdict).spans.len()
-        }
-    }
-
-    #[test]
-    fn what_never_ends_is_given_up_with_its_age_and_counted() {
-        let it = Fixture::new();
-        it.start(key(1, 1), None);
-        it.start(key(1, 2), Some(key(1, 1)));
-        it.end(key(1, 2), Verdict::Keep(None));
-        let now = Instant::now();
-        it.groups.sweep(now + LIMITS.age / 2, &it.tally);
-        assert_eq!(it.groups.gauges()[2], 1);
-        it.groups.sweep(now + LIMITS.age + Duration::from_secs(1), &it.tally);
-        assert_eq!(it.groups.gauges(), [0, 0, 0]);
-        assert_eq!(it.tally.snapshot().dropped.age, 2);
-        // It ends after all: it was counted.
-        assert_eq!(it.end(key(1, 1), Verdict::Keep(None)), 0);
-        assert_eq!(it.tally.snapshot().in_flight(), 0);
-    }
-
-    #[test]
-    fn a_span_that_starts_late_shares_the_fate_of_its_trace_until_that_is_forgotten() {
-        let it = Fixture::new();
-        let run = |trace: u128| {
-            it.start(key(trace, 1), None);
-            it.end(key(trace, 1), Verdict::Keep(None))
-        };
-        assert_eq!(run(16), 1);
-        it.start(key(16, 2), Some(key(16, 1)));
-        assert_eq!(it.end(key(16, 2), Verdict::Drop), 1);
-        // All of one shard.
-        for trace in 2..=REMEMBERED as u128 + 2 {
-            run(trace * 16);
-        }
-        it.start(key(16, 3), Some(key(16, 1)));
-        assert_eq!(it.end(key(16, 3), Verdict::Drop), 0);
-        assert_eq!(it.tally.snapshot().dropped.late, 1);
-        let shard = it.groups.shard(16_u128.into());
-        assert!(shard.spans.len() <= REMEMBERED + 1, "{}", shard.spans.len());
-        assert_eq!(shard.spans.len(), shard.remembered);
-    }
-
-    #[test]
-    fn a_decision_about_a_span_inside_of_another_group_changes_nothing() {
-        let it = Fixture::new();
-        it.start(key(1, 1), None);
-        it.start(key(1, 2), Some(key(1, 1)));
-        assert!(it.groups.decided(key(1, 2), Verdict::Drop, &it.tally).spans.is_empty());
-        it.end(key(1, 2), Verdict::Drop);
-        assert_eq!(it.end(key(1, 1), Verdict::Keep(Some(0))), 2);
-        // Nor does a second one about its root.
-        assert!(it.groups.decided(key(1, 1), Verdict::Drop, &it.tally).spans.is_empty());
-        assert_eq!(it.tally.snapshot().kept_traces, 1);
-    }
-}
+mod tests;

@@ -118,6 +118,16 @@ impl Link {
         self.core.tally.is_settled()
     }
 
+    /// How many spans were handed to the exporter so far.
+    pub(super) fn admitted(&self) -> u64 {
+        self.core.tally.admitted()
+    }
+
+    /// Whether as many as these were settled.
+    pub(super) fn is_settled_up_to(&self, admitted: u64) -> bool {
+        self.core.tally.is_settled_up_to(admitted)
+    }
+
     /// Whether the end was waited for before.
     pub(super) fn is_given_up(&self) -> bool {
         self.core.tally.is_given_up()

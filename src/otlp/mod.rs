@@ -17,6 +17,8 @@
 //! 4. A batch processor of the SDK sends them, on a runtime of ours (`transport`), and
 //!    [`CountedExporter`] counts what really arrived.
 //!
+//! The layer's own counters go the same way where `OTEL_METRICS_EXPORTER` asks for it (`meters`).
+//!
 //! What begins outside of any request - a job, a span made by OpenTelemetry's own interface - is
 //! decided by the same policy when its local root ends.
 //!
@@ -31,12 +33,14 @@
 //! other rooms. It is 0.x, and so is what is public here.
 
 mod exporter;
+mod exporters;
 mod gate;
 mod groups;
 mod head;
 mod ids;
 mod layer;
 mod link;
+mod meters;
 mod provider;
 mod state;
 mod stats;
@@ -48,5 +52,6 @@ pub use head::HeadSampler;
 pub use ids::ActivityIds;
 pub use layer::SpansOfInterest;
 pub use link::Link;
+pub(crate) use meters::Metering;
 pub(crate) use provider::{Ending, Exporting};
 pub use stats::{SpanStats, SpansDropped};

@@ -1,8 +1,6 @@
 //! [`Exporting`]: the tracer provider that [`init`](crate::init) makes, from its configuration to its
 //! end.
 
-use std::collections::HashMap;
-use std::io;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,24 +8,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use opentelemetry::propagation::TextMapCompositePropagator;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{KeyValue, global};
-use opentelemetry_otlp::{
-    Compression, ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
-};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
 use tracing_subscriber::Layer;
 
+use super::exporters;
 use super::link::Link;
-use super::transport::{Background, Http, InBackground};
-use crate::config::{Config, ConfigError, OtlpConfig, OtlpProtocol, Propagators};
+use super::transport::{Background, InBackground};
+use crate::config::{Config, Propagators};
 use crate::error::Error;
 use crate::model::Timestamp;
 
-/// The name of the tracer, and of the scope in exported spans.
-const SCOPE: &str = "tracing-activity";
+/// The name of the tracer and the meter, and of the scope in what is exported.
+pub(super) const SCOPE: &str = "tracing-activity";
 
-/// How often the end of a shutdown is looked for.
+/// How often the end of a flush or a shutdown is looked for.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A running export of spans.
@@ -45,7 +41,7 @@ impl Exporting {
         let background = Background::start().map_err(Error::thread)?;
         let link = Link::new(config);
         let otlp = &config.otlp;
-        let exporter = exporter(otlp, &background)?;
+        let exporter = exporters::spans(otlp, &background)?;
         // The SDK's own retries end before this.
         let timeout = otlp.timeout.saturating_add(Duration::from_secs(1));
         let exporter = link.counted(InBackground::new(exporter, &background, timeout));
@@ -94,13 +90,22 @@ impl Exporting {
         global::set_text_map_propagator(TextMapCompositePropagator::new(propagators));
     }
 
-    /// Exports what waits, until the deadline at the latest. Tells whether it all came to an end.
+    /// Exports what waits now, until the deadline at the latest. Tells whether all of it was settled.
     pub(crate) fn flush(&self, end: Instant) -> bool {
-        let provider = self.provider.clone();
+        let admitted = self.link.admitted();
+        let (provider, link) = (self.provider.clone(), self.link.clone());
         let flushed = in_thread(move || {
-            let _ = provider.force_flush();
+            // The processor gives up by itself after five seconds, and its answer says little.
+            loop {
+                let _ = provider.force_flush();
+                if link.is_settled_up_to(admitted) || Instant::now() >= end {
+                    break;
+                }
+                thread::sleep(LOOK);
+            }
         });
-        wait(&flushed, end) && self.link.is_settled()
+        wait(&flushed, end);
+        self.link.is_settled_up_to(admitted)
     }
 
     /// Begins the end: what is not decided is dropped, what waits is exported.
@@ -142,7 +147,7 @@ impl Ending {
 }
 
 /// Runs `f` on a thread of its own: whatever it waits for, the caller keeps its deadline.
-fn in_thread(f: impl FnOnce() + Send + 'static) -> mpsc::Receiver<()> {
+pub(super) fn in_thread(f: impl FnOnce() + Send + 'static) -> mpsc::Receiver<()> {
     let (done, ended) = mpsc::sync_channel(1);
     // Where no thread can be had, the sender is dropped and nothing waited for.
     let _ = thread::Builder::new().name("activity-otlp-end".to_owned()).spawn(move || {
@@ -156,107 +161,8 @@ fn wait(ended: &mpsc::Receiver<()>, end: Instant) -> bool {
     ended.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok()
 }
 
-fn exporter(otlp: &OtlpConfig, background: &Background) -> Result<SpanExporter, Error> {
-    let wrong = |error: ExporterBuildError| {
-        Error::from(ConfigError::without_value("OTEL_EXPORTER_OTLP_ENDPOINT", error.to_string()))
-    };
-    match otlp.protocol {
-        OtlpProtocol::HttpProtobuf => {
-            if !cfg!(feature = "otlp-tls") && otlp.address().starts_with("https:") {
-                return Err(without_feature(
-                    "OTEL_EXPORTER_OTLP_ENDPOINT",
-                    "no TLS for https://",
-                    "otlp-tls",
-                ));
-            }
-            let pairs = otlp.headers.iter();
-            let headers: HashMap<String, String> =
-                pairs.map(|(key, value)| (key.clone(), value.expose().to_owned())).collect();
-            let mut builder = SpanExporter::builder()
-                .with_http()
-                .with_http_client(Http::new().map_err(|error| no_roots(&error))?)
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(otlp.address())
-                .with_timeout(otlp.timeout)
-                .with_headers(headers);
-            if otlp.gzip {
-                builder = builder.with_compression(Compression::Gzip);
-            }
-            builder.build().map_err(wrong)
-        }
-        OtlpProtocol::Grpc => grpc(otlp, background, wrong),
-    }
-}
-
-#[cfg(feature = "otlp-grpc")]
-fn grpc(
-    otlp: &OtlpConfig,
-    background: &Background,
-    wrong: impl Fn(ExporterBuildError) -> Error,
-) -> Result<SpanExporter, Error> {
-    use opentelemetry_otlp::WithTonicConfig;
-    use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
-    use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
-
-    // The channel is driven by the runtime that it is made on.
-    let _inside = background.handle().enter();
-    let mut headers = http::HeaderMap::new();
-    for (key, value) in &otlp.headers {
-        let key = http::HeaderName::try_from(key);
-        let value = http::HeaderValue::try_from(value.expose());
-        let (Ok(key), Ok(value)) = (key, value) else {
-            return Err(ConfigError::without_value(
-                "OTEL_EXPORTER_OTLP_HEADERS",
-                "expected names and values that headers of gRPC can have",
-            )
-            .into());
-        };
-        headers.insert(key, value);
-    }
-    let mut builder = SpanExporter::builder()
-        .with_tonic()
-        .with_protocol(Protocol::Grpc)
-        .with_endpoint(otlp.address())
-        .with_timeout(otlp.timeout)
-        .with_metadata(MetadataMap::from_headers(headers));
-    if otlp.address().starts_with("https:") {
-        builder = builder.with_tls_config(ClientTlsConfig::new().with_native_roots());
-    }
-    if otlp.gzip {
-        builder = builder.with_compression(Compression::Gzip);
-    }
-    builder.build().map_err(wrong)
-}
-
-#[cfg(not(feature = "otlp-grpc"))]
-fn grpc(
-    _otlp: &OtlpConfig,
-    _background: &Background,
-    _wrong: impl Fn(ExporterBuildError) -> Error,
-) -> Result<SpanExporter, Error> {
-    Err(without_feature("OTEL_EXPORTER_OTLP_PROTOCOL", "no gRPC", "otlp-grpc"))
-}
-
-fn without_feature(name: &'static str, lacks: &str, feature: &str) -> Error {
-    ConfigError::without_value(
-        name,
-        format!(
-            "this build has {lacks}; add the feature: tracing-activity = {{ features = [\"{feature}\"] }}"
-        ),
-    )
-    .into()
-}
-
-fn no_roots(error: &io::Error) -> Error {
-    ConfigError::without_value(
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        format!("the system's certificates cannot be read: {error}"),
-    )
-    .into()
-}
-
 /// Who exports. What `OTEL_RESOURCE_ATTRIBUTES` says of anything but the service's name stands.
-fn resource(config: &Config) -> Resource {
+pub(super) fn resource(config: &Config) -> Resource {
     let mut attributes = vec![
         KeyValue::new("service.version", version(config.site_version)),
         KeyValue::new("host.name", config.host.clone()),

@@ -32,6 +32,9 @@ pub(super) struct Tally {
     exported: AtomicU64,
     failed: AtomicU64,
     exports: AtomicU64,
+    /// Handed to the inner processor so far, and of these settled.
+    admitted: AtomicU64,
+    settled: AtomicU64,
     /// Handed to the inner processor and not settled; [`GIVEN_UP`] when nobody waits any more.
     waiting: AtomicU64,
     /// An exporter reports here.
@@ -67,6 +70,7 @@ impl Tally {
         }
         let before = self.waiting.fetch_add(1, Ordering::SeqCst);
         if before & GIVEN_UP == 0 && before < capacity {
+            self.admitted.fetch_add(1, Ordering::SeqCst);
             return true;
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -83,6 +87,7 @@ impl Tally {
         self.exports.fetch_add(1, Ordering::Relaxed);
         let counter = if arrived { &self.exported } else { &self.failed };
         counter.fetch_add(spans, Ordering::SeqCst);
+        self.settled.fetch_add(spans, Ordering::SeqCst);
         !arrived && !self.warned.swap(true, Ordering::Relaxed)
     }
 
@@ -100,6 +105,17 @@ impl Tally {
     pub(super) fn is_settled(&self) -> bool {
         let waiting = self.waiting.load(Ordering::SeqCst);
         waiting == 0 || waiting & GIVEN_UP != 0
+    }
+
+    /// How many were handed on so far.
+    pub(super) fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::SeqCst)
+    }
+
+    /// Whether so many were settled, or all given up. They are settled in the order in which they
+    /// were handed on.
+    pub(super) fn is_settled_up_to(&self, admitted: u64) -> bool {
+        self.settled.load(Ordering::SeqCst) >= admitted || self.is_given_up()
     }
 
     /// Whether nobody waits any more.

@@ -5,13 +5,15 @@
 //! the shutdown, nothing would ever be sent.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use flate2::write::GzEncoder;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -51,7 +53,6 @@ impl Background {
         Ok(Self { handle, _stop: stop })
     }
 
-    #[cfg(feature = "otlp-grpc")]
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -109,13 +110,34 @@ type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
 #[cfg(not(feature = "otlp-tls"))]
 type Connector = HttpConnector;
 
-/// The HTTP client of OTLP/HTTP: hyper's, which is in the build already by way of ClickHouse's.
+/// The HTTP client of OTLP/HTTP: hyper's, which is in the build already by way of ClickHouse's. It
+/// sends the configured headers, and compresses where that is configured.
 #[derive(Debug)]
-pub(super) struct Http(Client<Connector, Full<Bytes>>);
+pub(super) struct Http {
+    client: Client<Connector, Full<Bytes>>,
+    headers: HeaderMap,
+    gzip: bool,
+}
 
 impl Http {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(Client::builder(TokioExecutor::new()).build(connector()?)))
+    pub(super) fn new(headers: HeaderMap, gzip: bool) -> io::Result<Self> {
+        let client = Client::builder(TokioExecutor::new()).build(connector()?);
+        Ok(Self { client, headers, gzip })
+    }
+
+    /// The request with the configured headers, and of its own the type of the body only.
+    fn configured(&self, request: Request<Bytes>) -> io::Result<Request<Full<Bytes>>> {
+        let (mut parts, mut body) = request.into_parts();
+        let content_type = parts.headers.remove(CONTENT_TYPE);
+        parts.headers = self.headers.clone();
+        parts.headers.extend(content_type.map(|it| (CONTENT_TYPE, it)));
+        if self.gzip {
+            let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(&body)?;
+            body = encoder.finish()?.into();
+            parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        Ok(Request::from_parts(parts, Full::new(body)))
     }
 }
 
@@ -135,7 +157,8 @@ fn connector() -> io::Result<Connector> {
 #[async_trait::async_trait]
 impl HttpClient for Http {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = self.0.request(request.map(Full::new)).await.map_err(|it| told(&it))?;
+        let request = self.configured(request)?;
+        let answer = self.client.request(request).await.map_err(|it| told(&it))?;
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await?;
         Ok(Response::from_parts(parts, body.to_bytes()))

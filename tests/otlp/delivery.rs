@@ -1,45 +1,15 @@
 //! The whole way over HTTP, and what is counted where it ends early.
 
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use tracing::{Dispatch, info_span};
 use tracing_activity::config::Secret;
 use tracing_activity::otlp::SpanStats;
-use tracing_activity::sink::MemorySink;
-use tracing_activity::{Config, Handle, ShutdownGuard};
+use tracing_activity::{Handle, ShutdownGuard};
 
 use crate::receiver::{Receiver, black_hole, refused};
-use crate::support::{DEADLINE, config, request};
-
-/// A configuration that keeps and exports everything to this address.
-fn exporting(endpoint: &str) -> Config {
-    let mut config = config("all");
-    config.otlp.enabled = true;
-    config.otlp.endpoint = Some(endpoint.to_owned());
-    config.otlp.batch_interval = Duration::from_millis(20);
-    config.otlp.timeout = Duration::from_millis(500);
-    config
-}
-
-/// What `init` would install for this configuration.
-fn installed(config: Config) -> (Dispatch, ShutdownGuard, MemorySink) {
-    let sink = MemorySink::new();
-    let builder = tracing_activity::builder().config(config).sink(sink.clone());
-    let (subscriber, guard) = builder.subscriber().unwrap();
-    (subscriber, guard, sink)
-}
-
-/// Requests with two children each: three spans.
-fn send(subscriber: &Dispatch, requests: usize) {
-    tracing::dispatcher::with_default(subscriber, || {
-        for _ in 0..requests {
-            request("a", 200).in_scope(|| {
-                info_span!("child").in_scope(|| info_span!("leaf").in_scope(|| ()));
-            });
-        }
-    });
-}
+use crate::support::{DEADLINE, exporting, installed, send};
 
 fn stats(handle: &Handle) -> SpanStats {
     handle.span_stats().unwrap()
@@ -84,6 +54,70 @@ fn the_spans_of_every_row_arrive_over_http_with_who_sent_them() {
     assert_eq!(attribute("deployment.environment.name"), "test");
 }
 
+/// The headers of the first export of a configuration with these.
+fn sent(gzip: bool, headers: &[(&str, &str)]) -> axum::http::HeaderMap {
+    let receiver = Receiver::start();
+    let mut config = exporting(&receiver.endpoint());
+    config.otlp.gzip = gzip;
+    let pairs = headers.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value)));
+    config.otlp.headers = pairs.collect();
+    let (subscriber, guard, _sink) = installed(config);
+    send(&subscriber, 10);
+    assert!(guard.shutdown(DEADLINE).complete);
+    assert_eq!(receiver.spans().len(), 30);
+    receiver.requests().remove(0).0
+}
+
+#[test]
+fn headers_are_sent_as_they_were_configured() {
+    let headers = sent(false, &[("X-Key", "100%25 of a%2Bb, c=d"), ("user-agent", "mine")]);
+    assert_eq!(headers["x-key"], "100%25 of a%2Bb, c=d");
+    assert_eq!(
+        (&headers["user-agent"], headers.get("content-encoding")),
+        (&"mine".parse().unwrap(), None)
+    );
+    let headers = sent(true, &[]);
+    assert_eq!(headers["content-encoding"], "gzip");
+    assert!(headers["user-agent"].to_str().unwrap().starts_with("tracing-activity/"));
+}
+
+#[test]
+fn a_header_that_cannot_be_sent_is_an_error_that_names_the_variable() {
+    let mut config = exporting("http://localhost:4318/v1/traces");
+    config.otlp.headers = vec![("x-key".to_owned(), Secret::new("hunter2\n"))];
+    let error = tracing_activity::builder().config(config).subscriber().unwrap_err();
+    assert!(error.is_config(), "{error}");
+    let error = error.to_string();
+    assert!(error.starts_with("OTEL_EXPORTER_OTLP_HEADERS: pair 1 "), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+/// Set in a process of this test alone.
+const CHILD: &str = "ACTIVITY_TEST_OTLP_CHILD";
+
+#[test]
+fn what_a_program_configured_is_not_changed_by_the_environment() {
+    #[allow(clippy::disallowed_methods, reason = "a variable of this test")]
+    if std::env::var_os(CHILD).is_some() {
+        let headers = sent(false, &[("x-key", "mine")]);
+        assert_eq!(headers["x-key"], "mine");
+        let others = ["x-more", "content-encoding"];
+        assert!(!others.iter().any(|it| headers.contains_key(*it)), "{headers:?}");
+        return;
+    }
+    let name = "delivery::what_a_program_configured_is_not_changed_by_the_environment";
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(CHILD, "1")
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=theirs,x-more=1")
+        .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && output.contains("1 passed"), "{output}");
+}
+
 #[test]
 fn a_refused_port_is_a_counted_failure() {
     let (subscriber, guard, sink) = installed(exporting(&refused()));
@@ -94,6 +128,72 @@ fn a_refused_port_is_a_counted_failure() {
     assert_eq!((stats.exported, stats.failed, stats.in_flight()), (0, 30, 0), "{stats:?}");
     // Rows are not concerned.
     assert_eq!(sink.activities().len(), 10);
+}
+
+#[test]
+fn a_flush_waits_longer_than_the_sdk_does() {
+    let (open, opened) = mpsc::channel::<()>();
+    let opened = Mutex::new(opened);
+    let receiver = Receiver::answering(move |_| {
+        let _ = opened.lock().unwrap().recv();
+        Vec::new()
+    });
+    let mut config = exporting(&receiver.endpoint());
+    config.otlp.timeout = Duration::from_mins(1);
+    let (subscriber, guard, _sink) = installed(config);
+    send(&subscriber, 10);
+    let handle = guard.handle();
+    let (tell, told) = mpsc::channel();
+    let flushing = handle.clone();
+    std::thread::spawn(move || tell.send(flushing.flush(DEADLINE)));
+    // The SDK's own flush ends after five.
+    assert!(told.recv_timeout(Duration::from_secs(6)).is_err(), "it gave up");
+    drop(open);
+    assert_eq!(told.recv_timeout(DEADLINE), Ok(true));
+    assert_eq!(stats(&handle).exported, 30);
+    assert!(guard.shutdown(DEADLINE).complete);
+}
+
+#[test]
+fn a_flush_waits_for_what_ended_before_it_and_not_for_later_spans() {
+    let (first, second) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+    let gates = Mutex::new([first.1, second.1]);
+    let (arrive, arrived) = mpsc::channel();
+    let receiver = Receiver::answering(move |number| {
+        let _ = arrive.send(number);
+        if let Some(gate) = gates.lock().unwrap().get(number) {
+            let _ = gate.recv();
+        }
+        Vec::new()
+    });
+    let mut config = exporting(&receiver.endpoint());
+    config.otlp.timeout = Duration::from_mins(1);
+    // The flush alone exports.
+    config.otlp.batch_interval = Duration::from_hours(1);
+    let (subscriber, guard, _sink) = installed(config);
+    send(&subscriber, 10);
+    let handle = guard.handle();
+    let flushing = std::thread::spawn(move || handle.flush(DEADLINE));
+    assert_eq!(arrived.recv_timeout(DEADLINE), Ok(0));
+    send(&subscriber, 10);
+    drop(first.0);
+    assert!(flushing.join().unwrap());
+    drop(second.0);
+    assert!(guard.shutdown(DEADLINE).complete);
+    assert_eq!(receiver.spans().len(), 60);
+}
+
+#[test]
+fn a_flush_that_nobody_answers_ends_with_its_deadline() {
+    let (_listener, endpoint) = black_hole();
+    let mut config = exporting(&endpoint);
+    config.otlp.timeout = Duration::from_mins(1);
+    let (subscriber, guard, _sink) = installed(config);
+    send(&subscriber, 10);
+    let start = Instant::now();
+    assert!(!guard.flush(Duration::from_millis(300)));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    guard.shutdown(Duration::ZERO);
 }
 
 /// Shuts down an export that never gets an answer; it must keep the deadline, and count every span.

@@ -1,6 +1,6 @@
 //! Which trace and which span a row is.
 
-use opentelemetry::trace::{SpanId, TraceContextExt as _};
+use opentelemetry::trace::{Span as _, SpanId, TraceContextExt as _, TraceId, Tracer as _};
 use tracing::info_span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -74,6 +74,45 @@ fn a_span_that_began_before_it_was_entered_gives_its_row_the_trace() {
     let row = outcome.row("a");
     assert_eq!(row.trace_id().to_bytes(), trace_id.to_bytes());
     assert_eq!(outcome.spans_of(row).len(), 2);
+}
+
+#[test]
+fn what_starts_in_a_root_that_began_before_it_was_entered_is_not_taken_for_the_root() {
+    let fixture = Fixture::new(config("errors,rate=0"));
+    let started = fixture.run(|| {
+        let root = request("a", 500);
+        // As a `make_span_with` does that reads the caller's headers and then asks for the context.
+        let parent = opentelemetry::trace::SpanContext::new(
+            TraceId::from_hex("0af7651916cd43dd8448eb211c80319c").unwrap(),
+            SpanId::from_hex("b7ad6b7169203331").unwrap(),
+            opentelemetry::trace::TraceFlags::default(),
+            true,
+            opentelemetry::trace::TraceState::NONE,
+        );
+        let around = opentelemetry::Context::new().with_remote_span_context(parent);
+        root.set_parent(around).unwrap();
+        let started = root.context().span().span_context().clone();
+        root.in_scope(|| {
+            fixture.tracer.start("by hand").end();
+            info_span!("child").in_scope(|| ());
+        });
+        started
+    });
+    let outcome = fixture.finish();
+    let row = outcome.row("a");
+    assert_eq!(row.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(row.remote_parent_id.unwrap().to_string(), "b7ad6b7169203331");
+    let spans = outcome.spans_of(row);
+    let mut names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["by hand", "child", "request"], "{:?}", outcome.stats);
+    for span in spans {
+        if span.name == "request" {
+            assert_eq!(span.span_context.span_id(), started.span_id());
+        } else {
+            assert_eq!(span.parent_span_id, started.span_id(), "{span:?}");
+        }
+    }
 }
 
 #[test]

@@ -32,6 +32,26 @@ fn spans_beyond_the_cap_of_a_trace_are_left_out_and_counted() {
 }
 
 #[test]
+fn what_is_below_spans_that_were_left_out_is_left_out_for_the_same_reason() {
+    let mut config = config("all");
+    config.capture.max_spans = 10;
+    config.capture.max_in_flight = 1;
+    let fixture = Fixture::new(config);
+    fixture.run(|| {
+        let nested =
+            (0..30).fold(request("a", 200), |outer, _| info_span!(parent: &outer, "child"));
+        nested.in_scope(|| ());
+        // A job beside it, which is one too many, and a step of it.
+        let job = fixture.tracer.start("job");
+        let around = opentelemetry::Context::new().with_span(job);
+        fixture.tracer.start_with_context("step", &around).end();
+    });
+    let outcome = fixture.finish();
+    let dropped = outcome.stats.dropped;
+    assert_eq!((outcome.spans.len(), dropped.limit, dropped.late), (10, 23, 0), "{dropped:?}");
+}
+
+#[test]
 fn spans_beyond_the_memory_are_left_out_and_counted_and_the_root_is_not() {
     let mut config = config("all");
     config.otlp.buffer_bytes = 4 << 10;

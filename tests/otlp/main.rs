@@ -5,6 +5,7 @@ mod decision;
 mod delivery;
 mod identity;
 mod limits;
+mod meters;
 mod metrics;
 mod receiver;
 mod registration;

@@ -1,5 +1,6 @@
 //! An OTLP endpoint over HTTP, and ends that do not answer.
 
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -7,26 +8,37 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::routing::post;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
-type Received = Arc<Mutex<Vec<(HeaderMap, ExportTraceServiceRequest)>>>;
+type Received<T> = Arc<Mutex<Vec<(HeaderMap, T)>>>;
 
-/// Takes what is sent to `/v1/traces`. It ends when this is dropped.
+/// Takes what is sent to `/v1/traces` and `/v1/metrics`. It ends when this is dropped.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
-    received: Received,
+    received: Received<ExportTraceServiceRequest>,
+    metrics: Received<ExportMetricsServiceRequest>,
     _stop: oneshot::Sender<()>,
 }
 
 impl Receiver {
     pub(crate) fn start() -> Self {
-        let received = Received::default();
+        // An empty answer is an empty message: everything was taken.
+        Self::answering(|_| Vec::new())
+    }
+
+    /// `answer` is asked for the answer to each request, by its number from 0 on. While it waits, so do
+    /// all.
+    pub(crate) fn answering(answer: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let answer = Arc::new(answer);
+        let (received, metrics) = (Received::default(), Received::default());
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = mpsc::channel();
         let kept = Arc::clone(&received);
+        let kept_metrics = Arc::clone(&metrics);
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -34,23 +46,43 @@ impl Receiver {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let take = move |headers: HeaderMap, body: Bytes| async move {
-                    let request = ExportTraceServiceRequest::decode(body).unwrap();
-                    kept.lock().unwrap().push((headers, request));
-                    // An empty answer is an empty message: everything was taken.
+                    let request = ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap();
+                    let number = {
+                        let mut kept = kept.lock().unwrap();
+                        kept.push((headers, request));
+                        kept.len() - 1
+                    };
+                    ([("content-type", "application/x-protobuf")], answer(number))
+                };
+                let take_metrics = move |headers: HeaderMap, body: Bytes| async move {
+                    let request = ExportMetricsServiceRequest::decode(plain(&headers, body));
+                    kept_metrics.lock().unwrap().push((headers, request.unwrap()));
                     [("content-type", "application/x-protobuf")]
                 };
-                let app = Router::new().route("/v1/traces", post(take));
+                let app = Router::new()
+                    .route("/v1/traces", post(take))
+                    .route("/v1/metrics", post(take_metrics));
                 tokio::select! {
                     it = axum::serve(listener, app) => it.unwrap(),
                     _ = stopped => {}
                 }
             });
         });
-        Self { address: told.recv().unwrap(), received, _stop: stop }
+        Self { address: told.recv().unwrap(), received, metrics, _stop: stop }
     }
 
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}/v1/traces", self.address)
+    }
+
+    /// Where metrics go.
+    pub(crate) fn metrics_endpoint(&self) -> String {
+        format!("http://{}/v1/metrics", self.address)
+    }
+
+    /// Every export of metrics so far.
+    pub(crate) fn metrics(&self) -> Vec<(HeaderMap, ExportMetricsServiceRequest)> {
+        self.metrics.lock().unwrap().clone()
     }
 
     /// Every request so far.
@@ -63,6 +95,19 @@ impl Receiver {
         let requests = self.requests().into_iter();
         let resources = requests.flat_map(|(_, request)| request.resource_spans);
         resources.flat_map(|it| it.scope_spans).flat_map(|it| it.spans).collect()
+    }
+}
+
+/// The body as it was before it was compressed.
+fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
+    match headers.get("content-encoding").map(|it| it.to_str().unwrap()) {
+        None => body,
+        Some("gzip") => {
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).unwrap();
+            plain.into()
+        }
+        Some(other) => panic!("{other}"),
     }
 }
 

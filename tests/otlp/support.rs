@@ -6,7 +6,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, SdkTracer, SdkTracerProvider, SimpleSpanProcessor, SpanData,
 };
-use tracing::{Dispatch, Span};
+use tracing::{Dispatch, Span, info_span};
 use tracing_activity::Config;
 use tracing_activity::ShutdownGuard;
 use tracing_activity::middleware::RequestSpanLayer;
@@ -155,5 +155,34 @@ pub(crate) fn called(
         let answer = runtime.block_on(answer).unwrap();
         let body = runtime.block_on(http_body_util::BodyExt::collect(answer.into_body())).unwrap();
         drop(body);
+    });
+}
+
+/// A configuration that keeps and exports everything to this address.
+pub(crate) fn exporting(endpoint: &str) -> Config {
+    let mut config = config("all");
+    config.otlp.enabled = true;
+    config.otlp.endpoint = Some(endpoint.to_owned());
+    config.otlp.batch_interval = Duration::from_millis(20);
+    config.otlp.timeout = Duration::from_millis(500);
+    config
+}
+
+/// What `init` would install for this configuration.
+pub(crate) fn installed(config: Config) -> (Dispatch, ShutdownGuard, MemorySink) {
+    let sink = MemorySink::new();
+    let builder = tracing_activity::builder().config(config).sink(sink.clone());
+    let (subscriber, guard) = builder.subscriber().unwrap();
+    (subscriber, guard, sink)
+}
+
+/// Requests with two children each: three spans.
+pub(crate) fn send(subscriber: &Dispatch, requests: usize) {
+    tracing::dispatcher::with_default(subscriber, || {
+        for _ in 0..requests {
+            request("a", 200).in_scope(|| {
+                info_span!("child").in_scope(|| info_span!("leaf").in_scope(|| ()));
+            });
+        }
     });
 }

@@ -1,30 +1,59 @@
-//! The variables of OpenTelemetry's specification, as far as they concern the export of spans.
+//! The variables of OpenTelemetry's specification, as far as they concern the export of spans and of
+//! the layer's own counters.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::ConfigError;
 use super::reader::{Reader, either};
 use crate::config::otlp::{self, TracesExporter};
-use crate::config::{HeadSampling, OtlpConfig, OtlpProtocol, Secret};
+use crate::config::{HeadSampling, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, Secret};
+
+/// What is set of one signal: by its own variable, else by that of all.
+struct Target {
+    endpoint: Option<String>,
+    protocol: Option<OtlpProtocol>,
+    headers: Option<Vec<(String, Secret)>>,
+    timeout: Option<Duration>,
+    gzip: Option<bool>,
+}
+
+/// The names of the variables of one signal.
+struct Signal {
+    path: &'static str,
+    endpoint: &'static str,
+    protocol: &'static str,
+    headers: &'static str,
+    timeout: &'static str,
+    compression: &'static str,
+}
+
+const TRACES: Signal = Signal {
+    path: "traces",
+    endpoint: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    protocol: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    headers: "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    timeout: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    compression: "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+};
+
+const METRICS: Signal = Signal {
+    path: "metrics",
+    endpoint: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    protocol: "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+    headers: "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+    timeout: "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+    compression: "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION",
+};
 
 impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
     pub(super) fn otlp(&self, default: OtlpConfig) -> Result<OtlpConfig, ConfigError> {
-        let common = self.parsed("OTEL_EXPORTER_OTLP_ENDPOINT", otlp::parse_endpoint)?;
-        let traces = self.parsed("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", otlp::parse_endpoint)?;
+        let traces = self.target(&TRACES)?;
         let exporter = self.parsed("OTEL_TRACES_EXPORTER", TracesExporter::from_str)?;
         let disabled = self.switch("OTEL_SDK_DISABLED")?.unwrap_or(false);
-        let protocol = either(
-            ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
-            |name| self.parsed(name, OtlpProtocol::from_str),
-        )?;
-        let protocol = protocol.unwrap_or(default.protocol);
         let wanted = match exporter {
             Some(exporter) => exporter == TracesExporter::Otlp,
-            None => common.is_some() || traces.is_some(),
-        };
-        let common = match protocol {
-            OtlpProtocol::HttpProtobuf => common.map(|it| otlp::traces_below(&it)),
-            OtlpProtocol::Grpc => common,
+            None => traces.endpoint.is_some(),
         };
         let argument = self.parsed("OTEL_TRACES_SAMPLER_ARG", |text| {
             let rate = text.trim().parse::<f64>().ok().filter(|it| (0.0..=1.0).contains(it));
@@ -32,31 +61,13 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
         })?;
         let head = self
             .parsed("OTEL_TRACES_SAMPLER", |text| HeadSampling::parse(text, argument.as_deref()))?;
-        let headers =
-            either(["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"], |name| {
-                self.secret_pairs(name)
-            })?;
-        let timeout =
-            either(["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], |name| {
-                self.milliseconds(name)
-            })?;
-        let gzip = either(
-            ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
-            |name| {
-                self.parsed(name, |text| match text.trim() {
-                    "gzip" => Ok(true),
-                    "none" => Ok(false),
-                    _ => Err("gzip or none"),
-                })
-            },
-        )?;
         Ok(OtlpConfig {
             enabled: wanted && !disabled,
-            endpoint: traces.or(common),
-            protocol,
-            headers: headers.unwrap_or(default.headers),
-            timeout: timeout.unwrap_or(default.timeout),
-            gzip: gzip.unwrap_or(default.gzip),
+            endpoint: traces.endpoint,
+            protocol: traces.protocol.unwrap_or(default.protocol),
+            headers: traces.headers.unwrap_or(default.headers),
+            timeout: traces.timeout.unwrap_or(default.timeout),
+            gzip: traces.gzip.unwrap_or(default.gzip),
             resource: self
                 .parsed("OTEL_RESOURCE_ATTRIBUTES", otlp::parse_pairs)?
                 .unwrap_or(default.resource),
@@ -76,17 +87,68 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             buffer_bytes: self
                 .size("ACTIVITY_OTLP_BUFFER_BYTES", 1 << 10..=usize::MAX)?
                 .unwrap_or(default.buffer_bytes),
+            metrics: self.otlp_metrics(default.metrics, disabled)?,
         })
     }
 
-    /// Pairs whose values are not repeated in an error.
-    fn secret_pairs(
+    fn otlp_metrics(
         &self,
-        name: &'static str,
-    ) -> Result<Option<Vec<(String, Secret)>>, ConfigError> {
+        default: OtlpMetricsConfig,
+        disabled: bool,
+    ) -> Result<OtlpMetricsConfig, ConfigError> {
+        let target = self.target(&METRICS)?;
+        let wanted = self.parsed("OTEL_METRICS_EXPORTER", otlp::parse_metrics_exporter)?;
+        Ok(OtlpMetricsConfig {
+            enabled: wanted.unwrap_or(default.enabled) && !disabled,
+            endpoint: target.endpoint,
+            protocol: target.protocol.unwrap_or(default.protocol),
+            headers: target.headers.unwrap_or(default.headers),
+            timeout: target.timeout.unwrap_or(default.timeout),
+            gzip: target.gzip.unwrap_or(default.gzip),
+            interval: self.milliseconds("OTEL_METRIC_EXPORT_INTERVAL")?.unwrap_or(default.interval),
+            temporality: self
+                .parsed("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", FromStr::from_str)?
+                .unwrap_or(default.temporality),
+        })
+    }
+
+    fn target(&self, signal: &Signal) -> Result<Target, ConfigError> {
+        let protocol = either([signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"], |name| {
+            self.parsed(name, OtlpProtocol::from_str)
+        })?;
+        let common = self.parsed("OTEL_EXPORTER_OTLP_ENDPOINT", otlp::parse_endpoint)?;
+        let common = match protocol.unwrap_or_default() {
+            OtlpProtocol::HttpProtobuf => common.map(|it| otlp::below(&it, signal.path)),
+            OtlpProtocol::Grpc => common,
+        };
+        Ok(Target {
+            endpoint: self.parsed(signal.endpoint, otlp::parse_endpoint)?.or(common),
+            protocol,
+            headers: either([signal.headers, "OTEL_EXPORTER_OTLP_HEADERS"], |name| {
+                self.headers(name)
+            })?,
+            timeout: either([signal.timeout, "OTEL_EXPORTER_OTLP_TIMEOUT"], |name| {
+                self.milliseconds(name)
+            })?,
+            gzip: either([signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"], |name| {
+                self.parsed(name, |text| match text.trim() {
+                    "gzip" => Ok(true),
+                    "none" => Ok(false),
+                    _ => Err("gzip or none"),
+                })
+            })?,
+        })
+    }
+
+    /// Headers, whose values are not repeated in an error.
+    fn headers(&self, name: &'static str) -> Result<Option<Vec<(String, Secret)>>, ConfigError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let pairs = otlp::parse_pairs(&text)
             .map_err(|problem| ConfigError::without_value(name, problem))?;
+        let all = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        if let Some(problem) = otlp::problem_of_headers(all) {
+            return Err(ConfigError::without_value(name, problem));
+        }
         Ok(Some(pairs.into_iter().map(|(key, value)| (key, Secret::new(value))).collect()))
     }
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::config::{OtlpProtocol, Temporality};
 
 fn with(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::from_lookup(|name| {
@@ -134,6 +135,47 @@ fn spans_are_exported_where_an_endpoint_asks_for_it_and_nothing_forbids_it() {
 }
 
 #[test]
+fn metrics_are_exported_where_they_are_asked_for_and_nothing_forbids_it() {
+    let metrics = |vars: &[(&str, &str)]| with(vars).unwrap().otlp.metrics;
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+    let wanted = ("OTEL_METRICS_EXPORTER", "otlp");
+    // Unlike spans, an endpoint alone does not ask for them.
+    assert!(!metrics(&[endpoint]).enabled);
+    assert!(metrics(&[wanted]).enabled);
+    assert!(!metrics(&[("OTEL_METRICS_EXPORTER", "none")]).enabled);
+    assert!(!metrics(&[wanted, ("OTEL_SDK_DISABLED", "true")]).enabled);
+    assert_eq!(metrics(&[wanted]).address(), "http://localhost:4318/v1/metrics");
+    assert_eq!(metrics(&[endpoint]).address(), "http://collector:4318/v1/metrics");
+    let whole = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://other/x");
+    assert_eq!(metrics(&[endpoint, whole]).address(), "http://other/x");
+    let own = [
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "250"),
+        ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x=1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "y=1"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "Delta"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "5000"),
+        endpoint,
+    ];
+    let it = metrics(&own);
+    assert_eq!((it.address(), it.protocol), ("http://collector:4318/", OtlpProtocol::Grpc));
+    assert_eq!((it.timeout, it.interval), (Duration::from_millis(250), Duration::from_secs(5)));
+    assert_eq!((it.gzip, it.headers[0].0.as_str()), (true, "x"));
+    assert_eq!(it.temporality, Temporality::Delta);
+    let traces = with(&own).unwrap().otlp;
+    assert_eq!((traces.protocol, traces.gzip), (OtlpProtocol::HttpProtobuf, false));
+    assert_eq!(traces.headers[0].0, "y");
+}
+
+#[test]
+fn another_exporter_of_metrics_is_an_error_that_tells_what_to_do() {
+    let error = |value| with(&[("OTEL_METRICS_EXPORTER", value)]).unwrap_err().to_string();
+    assert_eq!(error("console"), "OTEL_METRICS_EXPORTER=\"console\": expected otlp or none");
+    assert!(error("prometheus").contains("metrics::prometheus(&handle.metrics())"));
+}
+
+#[test]
 fn the_service_is_named_by_its_own_variable_before_the_resource() {
     let resource = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop%20a,x=y");
     let service = |vars: &[(&str, &str)]| with(vars).unwrap().service;
@@ -146,6 +188,16 @@ fn a_key_in_a_malformed_header_is_not_repeated() {
     let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2");
     let error = with(&[headers]).unwrap_err().to_string();
     assert!(error.contains("KEY=VALUE") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_header_that_cannot_be_sent_is_an_error_that_names_the_variable_that_holds_it() {
+    let common = ("OTEL_EXPORTER_OTLP_HEADERS", "x=1");
+    let traces = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=b,x=hunter2%0A");
+    let error = with(&[common, traces]).unwrap_err();
+    assert_eq!(error.name(), "OTEL_EXPORTER_OTLP_TRACES_HEADERS");
+    let error = error.to_string();
+    assert!(error.contains("pair 2") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]

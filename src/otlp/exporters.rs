@@ -1,0 +1,178 @@
+//! The exporters of OpenTelemetry's project, set up by our configuration.
+//!
+//! They read the environment, too, and let it win over what they are told: the headers of
+//! `OTEL_EXPORTER_OTLP_HEADERS` over ours, which they decode a second time, and without a word on
+//! those that cannot be sent. Our configuration has read the same variables, and complained of what
+//! is wrong. So our HTTP client sends our headers and no others, and compresses by itself (the
+//! exporter is built without); over gRPC the metadata are replaced likewise.
+
+use std::io;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+#[cfg(feature = "otlp-grpc")]
+use opentelemetry_otlp::WithTonicConfig;
+use opentelemetry_otlp::{
+    ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+};
+
+use super::transport::{Background, Http};
+use crate::config::{
+    ConfigError, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, Secret, Temporality,
+    problem_of_headers,
+};
+use crate::error::Error;
+
+/// Where exports of one kind go, and how.
+struct Target<'a> {
+    address: &'a str,
+    headers: &'a [(String, Secret)],
+    timeout: Duration,
+    gzip: bool,
+}
+
+/// What exports spans.
+pub(super) fn spans(otlp: &OtlpConfig, background: &Background) -> Result<SpanExporter, Error> {
+    let target = Target {
+        address: otlp.address(),
+        headers: &otlp.headers,
+        timeout: otlp.timeout,
+        gzip: otlp.gzip,
+    };
+    let exporter = SpanExporter::builder();
+    match otlp.protocol {
+        OtlpProtocol::HttpProtobuf => target.over_http(exporter.with_http())?.build(),
+        #[cfg(feature = "otlp-grpc")]
+        OtlpProtocol::Grpc => {
+            // The channel is driven by the runtime that it is made on.
+            let _inside = background.handle().enter();
+            target.over_grpc(exporter.with_tonic())?.build()
+        }
+        #[cfg(not(feature = "otlp-grpc"))]
+        OtlpProtocol::Grpc => return Err(without_grpc(background)),
+    }
+    .map_err(|error| wrong(&error))
+}
+
+/// What exports metrics.
+pub(super) fn metrics(
+    config: &OtlpMetricsConfig,
+    background: &Background,
+) -> Result<MetricExporter, Error> {
+    use opentelemetry_sdk::metrics::Temporality as Sdk;
+
+    let target = Target {
+        address: config.address(),
+        headers: &config.headers,
+        timeout: config.timeout,
+        gzip: config.gzip,
+    };
+    let exporter = MetricExporter::builder().with_temporality(match config.temporality {
+        Temporality::Cumulative => Sdk::Cumulative,
+        Temporality::Delta => Sdk::Delta,
+        Temporality::LowMemory => Sdk::LowMemory,
+    });
+    match config.protocol {
+        OtlpProtocol::HttpProtobuf => target.over_http(exporter.with_http())?.build(),
+        #[cfg(feature = "otlp-grpc")]
+        OtlpProtocol::Grpc => {
+            let _inside = background.handle().enter();
+            target.over_grpc(exporter.with_tonic())?.build()
+        }
+        #[cfg(not(feature = "otlp-grpc"))]
+        OtlpProtocol::Grpc => return Err(without_grpc(background)),
+    }
+    .map_err(|error| wrong(&error))
+}
+
+impl Target<'_> {
+    fn over_http<B: WithExportConfig + WithHttpConfig>(&self, builder: B) -> Result<B, Error> {
+        if !cfg!(feature = "otlp-tls") && self.address.starts_with("https:") {
+            return Err(without_feature(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "no TLS for https://",
+                "otlp-tls",
+            ));
+        }
+        let client = Http::new(self.headers()?, self.gzip).map_err(|error| no_roots(&error))?;
+        Ok(builder
+            .with_http_client(client)
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(self.address)
+            .with_timeout(self.timeout))
+    }
+
+    #[cfg(feature = "otlp-grpc")]
+    fn over_grpc<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> Result<B, Error> {
+        use opentelemetry_otlp::Compression;
+        use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+        use tonic::metadata::MetadataMap;
+
+        let metadata = MetadataMap::from_headers(self.headers()?);
+        let mut builder = builder
+            .with_protocol(Protocol::Grpc)
+            .with_endpoint(self.address)
+            .with_timeout(self.timeout)
+            .with_interceptor(move |mut request: tonic::Request<()>| {
+                *request.metadata_mut() = metadata.clone();
+                Ok(request)
+            });
+        if self.address.starts_with("https:") {
+            builder = builder.with_tls_config(ClientTlsConfig::new().with_native_roots());
+        }
+        if self.gzip {
+            builder = builder.with_compression(Compression::Gzip);
+        }
+        Ok(builder)
+    }
+
+    /// The headers of every export, who sends it among them.
+    fn headers(&self) -> Result<HeaderMap, Error> {
+        let invalid = |problem: String| {
+            Error::from(ConfigError::without_value("OTEL_EXPORTER_OTLP_HEADERS", problem))
+        };
+        let pairs = self.headers.iter().map(|(name, value)| (name.as_str(), value.expose()));
+        if let Some(problem) = problem_of_headers(pairs.clone()) {
+            return Err(invalid(problem));
+        }
+        let mut headers = HeaderMap::new();
+        let agent = concat!("tracing-activity/", env!("CARGO_PKG_VERSION"));
+        headers.insert(http::header::USER_AGENT, HeaderValue::from_static(agent));
+        for (name, value) in pairs {
+            let (name, value) = (HeaderName::try_from(name), HeaderValue::try_from(value));
+            let (Ok(name), Ok(mut value)) = (name, value) else {
+                return Err(invalid("expected names and values that headers can have".to_owned()));
+            };
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+fn wrong(error: &ExporterBuildError) -> Error {
+    ConfigError::without_value("OTEL_EXPORTER_OTLP_ENDPOINT", error.to_string()).into()
+}
+
+#[cfg(not(feature = "otlp-grpc"))]
+fn without_grpc(_: &Background) -> Error {
+    without_feature("OTEL_EXPORTER_OTLP_PROTOCOL", "no gRPC", "otlp-grpc")
+}
+
+fn without_feature(name: &'static str, lacks: &str, feature: &str) -> Error {
+    ConfigError::without_value(
+        name,
+        format!(
+            "this build has {lacks}; add the feature: tracing-activity = {{ features = [\"{feature}\"] }}"
+        ),
+    )
+    .into()
+}
+
+fn no_roots(error: &io::Error) -> Error {
+    ConfigError::without_value(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        format!("the system's certificates cannot be read: {error}"),
+    )
+    .into()
+}
