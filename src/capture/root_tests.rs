@@ -71,7 +71,10 @@ impl Stage {
         let mut buffer = self.shared.buffer();
         buffer.begin_span(u64::MAX, callsite, 0, self.shared.now());
         assert!(self.shared.admit());
-        self.shared.root(callsite, buffer)
+        // Of its own: a thread would remember one of the pool beyond the schedule.
+        let root = Arc::new(Root::new(Arc::clone(&self.shared)));
+        root.begin(callsite, buffer);
+        root
     }
 
     /// The operation that begins a span.

@@ -7,6 +7,7 @@
 //! finds it taken and goes the slow way through the registry.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::buffer::Buffer;
@@ -92,8 +93,21 @@ pub(super) struct ThreadState {
     stack: Vec<Entry>,
     pub(super) actives: Vec<Active>,
     /// The root that began last on this thread: found here without the registry while its span is
-    /// open, and free to serve another request when nobody else has it.
+    /// open, and free to serve another request when nobody else has it. So the parts of a layer that is
+    /// gone stay until the thread serves another or ends.
     newest: Option<Arc<Root>>,
+}
+
+impl Drop for ThreadState {
+    /// The thread is ending. If a layer is gone already, its last parts go now, and with them what
+    /// the application gave it. A panic here would end the process.
+    fn drop(&mut self) {
+        let parts = (std::mem::take(&mut self.actives), self.newest.take());
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(parts))) {
+            // Dropping the payload could panic again.
+            std::mem::forget(payload);
+        }
+    }
 }
 
 thread_local! {

@@ -3,13 +3,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Sender, channel};
+use std::time::SystemTime;
 
 use tracing::field::{Empty, Value};
 use tracing::span::Attributes;
-use tracing::{Span, debug_span, info, info_span};
+use tracing::{Dispatch, Span, debug_span, info, info_span};
 use tracing_activity::config::SamplingPolicy;
 use tracing_activity::model::Outcome;
+use tracing_activity::sink::MemorySink;
 use tracing_activity::{CurrentActivity, with_activity};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::support::{self, Fixture, capture_one, request, tree};
 
@@ -321,4 +325,34 @@ fn a_registry_that_goes_away_ends_its_requests_as_abandoned() {
     assert_eq!(guard.stats().stored, 2);
     let kinds: Vec<_> = sink.activities().into_iter().map(|it| it.error_kind).collect();
     assert!(kinds.contains(&"abandoned".to_owned()), "{kinds:?}");
+}
+
+/// Of the application, in a closure that it gave to the layer.
+struct Loud(Sender<()>);
+
+impl Drop for Loud {
+    fn drop(&mut self) {
+        self.0.send(()).ok();
+        panic();
+    }
+}
+
+#[test]
+fn a_thread_that_ends_after_its_layer_survives_what_the_application_gave_that() {
+    let (dropped, is_dropped) = channel();
+    let loud = Loud(dropped);
+    let clock = move || {
+        let _given = &loud;
+        SystemTime::now()
+    };
+    let builder = tracing_activity::builder().config(support::config()).clock(clock);
+    let (layer, guard) = builder.sink(MemorySink::new()).build().unwrap();
+    let dispatch = Dispatch::new(Registry::default().with(layer));
+    let elsewhere = tracing::dispatcher::with_default(&dispatch, Elsewhere::new);
+    drop(dispatch);
+    elsewhere.run(|| drop(request!("http.response.status_code" = 200)));
+    guard.shutdown(support::DEADLINE);
+    // The thread leaves its subscriber and ends, and the last of the layer with it.
+    elsewhere.end();
+    is_dropped.recv_timeout(support::DEADLINE).expect("nothing of the layer is left");
 }
