@@ -11,6 +11,11 @@ use tracing_activity::sink::MemorySink;
 #[path = "otlp/receiver.rs"]
 mod receiver;
 
+#[cfg(feature = "otlp-grpc")]
+#[allow(dead_code, reason = "what arrives is for other tests")]
+#[path = "otlp/grpc_service.rs"]
+mod grpc_service;
+
 const DEADLINE: Duration = Duration::from_secs(30);
 
 #[test]
@@ -29,13 +34,27 @@ fn at_the_level_of_traces_exporting_makes_no_spans_and_no_activities() {
     config.otlp.metrics.enabled = true;
     config.otlp.metrics.endpoint = Some(receiver.metrics_endpoint());
     config.otlp.metrics.interval = Duration::from_millis(5);
+    // Its client makes spans, that of HTTP does not.
+    #[cfg(feature = "otlp-grpc")]
+    let service = grpc_service::Service::start();
+    #[cfg(feature = "otlp-grpc")]
+    {
+        config.otlp.metrics.endpoint = Some(service.endpoint());
+        config.otlp.metrics.protocol = tracing_activity::config::OtlpProtocol::Grpc;
+    }
     let sink = MemorySink::new();
     let activities =
         tracing_activity::builder().config(config).sink(sink.clone()).install().unwrap();
     let handle = activities.handle();
     let end = Instant::now() + DEADLINE;
     let mut requests = 0;
-    while handle.span_stats().unwrap().exports < 50 || receiver.metrics().len() < 50 {
+    let metrics = || {
+        #[cfg(feature = "otlp-grpc")]
+        return service.count();
+        #[cfg(not(feature = "otlp-grpc"))]
+        receiver.metrics().len()
+    };
+    while handle.span_stats().unwrap().exports < 50 || metrics() < 50 {
         assert!(Instant::now() < end, "{:?}", handle.span_stats());
         for _ in 0..20 {
             info_span!("request", http.request.method = "GET")

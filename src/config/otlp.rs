@@ -26,7 +26,8 @@ pub struct OtlpConfig {
     pub headers: Vec<(String, Secret)>,
     /// Longest time of one export. Default: 10 s. `OTEL_EXPORTER_OTLP_TIMEOUT`.
     pub timeout: Duration,
-    /// Whether exports are compressed. Default: no. `OTEL_EXPORTER_OTLP_COMPRESSION`.
+    /// Whether exports are compressed. Default: no. `OTEL_EXPORTER_OTLP_COMPRESSION`, which over gRPC
+    /// wins over a `false` from elsewhere: OpenTelemetry's exporter reads it again.
     pub gzip: bool,
     /// Attributes of the resource beside those known from the configuration.
     /// `OTEL_RESOURCE_ATTRIBUTES`.

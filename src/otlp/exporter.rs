@@ -47,7 +47,11 @@ struct Export<'a> {
 impl Drop for Export<'_> {
     fn drop(&mut self) {
         if self.tally.settle(self.spans, self.arrived) {
-            let problem = if self.problem.is_empty() { "it was given up" } else { &self.problem };
+            let problem = match (self.problem.as_str(), self.arrived) {
+                ("", true) => "the endpoint rejected some of an export",
+                ("", false) => "it was given up",
+                (problem, _) => problem,
+            };
             // Standard error may be closed: no reason to panic.
             let _ = writeln!(
                 std::io::stderr(),

@@ -7,6 +7,7 @@
 //! exporter is built without); over gRPC the metadata are replaced likewise.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -16,6 +17,7 @@ use opentelemetry_otlp::{
     ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
 };
 
+use super::stats::Tally;
 use super::transport::{Background, Http};
 use crate::config::{
     ConfigError, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, Secret, Temporality,
@@ -29,15 +31,23 @@ struct Target<'a> {
     headers: &'a [(String, Secret)],
     timeout: Duration,
     gzip: bool,
+    /// Told of spans that the endpoint rejects.
+    tally: Option<Arc<Tally>>,
 }
 
-/// What exports spans.
-pub(super) fn spans(otlp: &OtlpConfig, background: &Background) -> Result<SpanExporter, Error> {
+/// What exports spans. Those that the endpoint rejects over HTTP are told to `tally`; over gRPC the
+/// exporter keeps the answer to itself.
+pub(super) fn spans(
+    otlp: &OtlpConfig,
+    background: &Background,
+    tally: Arc<Tally>,
+) -> Result<SpanExporter, Error> {
     let target = Target {
         address: otlp.address(),
         headers: &otlp.headers,
         timeout: otlp.timeout,
         gzip: otlp.gzip,
+        tally: Some(tally),
     };
     let exporter = SpanExporter::builder();
     match otlp.protocol {
@@ -66,6 +76,7 @@ pub(super) fn metrics(
         headers: &config.headers,
         timeout: config.timeout,
         gzip: config.gzip,
+        tally: None,
     };
     let exporter = MetricExporter::builder().with_temporality(match config.temporality {
         Temporality::Cumulative => Sdk::Cumulative,
@@ -94,7 +105,8 @@ impl Target<'_> {
                 "otlp-tls",
             ));
         }
-        let client = Http::new(self.headers()?, self.gzip).map_err(|error| no_roots(&error))?;
+        let client = Http::new(self.headers()?, self.gzip, self.tally.clone())
+            .map_err(|error| no_roots(&error))?;
         Ok(builder
             .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)

@@ -12,7 +12,7 @@ use super::gate::{Core, Gate};
 use super::head::HeadSampler;
 use super::ids::ActivityIds;
 use super::layer::SpansOfInterest;
-use super::stats::SpanStats;
+use super::stats::{SpanStats, Tally};
 use crate::capture::bridge::{Bridge, Requests};
 use crate::config::{Config, HeadSampling};
 
@@ -106,6 +106,10 @@ impl Link {
 
     pub(crate) fn requests(&self) -> &Requests {
         &self.core.requests
+    }
+
+    pub(super) fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.core.tally)
     }
 
     /// Drops what is not decided, and what comes later.

@@ -41,7 +41,7 @@ impl Exporting {
         let background = Background::start().map_err(Error::thread)?;
         let link = Link::new(config);
         let otlp = &config.otlp;
-        let exporter = exporters::spans(otlp, &background)?;
+        let exporter = exporters::spans(otlp, &background, link.tally())?;
         // The SDK's own retries end before this.
         let timeout = otlp.timeout.saturating_add(Duration::from_secs(1));
         let exporter = link.counted(InBackground::new(exporter, &background, timeout));

@@ -32,6 +32,8 @@ pub(super) struct Tally {
     exported: AtomicU64,
     failed: AtomicU64,
     exports: AtomicU64,
+    /// Spans of the export under way that the endpoint said it did not take.
+    rejected: AtomicU64,
     /// Handed to the inner processor so far, and of these settled.
     admitted: AtomicU64,
     settled: AtomicU64,
@@ -79,16 +81,25 @@ impl Tally {
         false
     }
 
-    /// An export of so many spans came to its end. Tells whether this is the first that failed.
+    /// The endpoint answered that it took all spans of the export under way but these.
+    pub(super) fn reject(&self, spans: u64) {
+        self.rejected.fetch_add(spans, Ordering::SeqCst);
+    }
+
+    /// An export of so many spans came to its end. Tells whether this is the first from which
+    /// something is missing.
     pub(super) fn settle(&self, spans: u64, arrived: bool) -> bool {
+        // The processor's exports come one after the other.
+        let rejected = self.rejected.swap(0, Ordering::SeqCst).min(spans);
         if self.waiting.fetch_sub(spans, Ordering::SeqCst) & GIVEN_UP != 0 {
             return false;
         }
         self.exports.fetch_add(1, Ordering::Relaxed);
-        let counter = if arrived { &self.exported } else { &self.failed };
-        counter.fetch_add(spans, Ordering::SeqCst);
+        let failed = if arrived { rejected } else { spans };
+        self.exported.fetch_add(spans - failed, Ordering::SeqCst);
+        self.failed.fetch_add(failed, Ordering::SeqCst);
         self.settled.fetch_add(spans, Ordering::SeqCst);
-        !arrived && !self.warned.swap(true, Ordering::Relaxed)
+        failed > 0 && !self.warned.swap(true, Ordering::Relaxed)
     }
 
     /// Nobody waits any more: what is not settled is lost. Tells whether nothing was.
@@ -158,7 +169,8 @@ pub struct SpanStats {
     pub started: u64,
     /// Spans that the endpoint took. Where no exporter is counted, those handed on.
     pub exported: u64,
-    /// Spans of exports that failed.
+    /// Spans of exports that failed, and those that the endpoint rejected of others: it says so over
+    /// HTTP; what it says over gRPC, or to an exporter of your own, is not known here.
     pub failed: u64,
     /// Spans of traces that were not kept.
     pub sampled_out: u64,

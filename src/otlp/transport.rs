@@ -19,12 +19,15 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use prost::Message as _;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::stats::Tally;
 use crate::pipeline::silence;
 
 /// Bytes of an answer that are read: it is short or wrong.
@@ -117,12 +120,29 @@ pub(super) struct Http {
     client: Client<Connector, Full<Bytes>>,
     headers: HeaderMap,
     gzip: bool,
+    /// Told of what the endpoint did not take, where spans are sent.
+    tally: Option<Arc<Tally>>,
 }
 
 impl Http {
-    pub(super) fn new(headers: HeaderMap, gzip: bool) -> io::Result<Self> {
+    pub(super) fn new(
+        headers: HeaderMap,
+        gzip: bool,
+        tally: Option<Arc<Tally>>,
+    ) -> io::Result<Self> {
         let client = Client::builder(TokioExecutor::new()).build(connector()?);
-        Ok(Self { client, headers, gzip })
+        Ok(Self { client, headers, gzip, tally })
+    }
+
+    /// Heeds what an answer to spans says. One that cannot be read says nothing.
+    fn heed(&self, answer: &Bytes) {
+        let Some(tally) = &self.tally else { return };
+        let answer = ExportTraceServiceResponse::decode(answer.clone()).ok();
+        let partial = answer.and_then(|answer| answer.partial_success);
+        let rejected = partial.and_then(|it| u64::try_from(it.rejected_spans).ok());
+        if let Some(rejected) = rejected.filter(|it| *it > 0) {
+            tally.reject(rejected);
+        }
     }
 
     /// The request with the configured headers, and of its own the type of the body only.
@@ -161,7 +181,11 @@ impl HttpClient for Http {
         let answer = self.client.request(request).await.map_err(|it| told(&it))?;
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await?;
-        Ok(Response::from_parts(parts, body.to_bytes()))
+        let body = body.to_bytes();
+        if parts.status.is_success() {
+            self.heed(&body);
+        }
+        Ok(Response::from_parts(parts, body))
     }
 }
 

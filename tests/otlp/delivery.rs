@@ -3,7 +3,11 @@
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use prost::Message as _;
 use tracing_activity::config::Secret;
 use tracing_activity::otlp::SpanStats;
 use tracing_activity::{Handle, ShutdownGuard};
@@ -194,6 +198,29 @@ fn a_flush_that_nobody_answers_ends_with_its_deadline() {
     assert!(!guard.flush(Duration::from_millis(300)));
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     guard.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn spans_that_the_endpoint_rejects_count_as_failed() {
+    let receiver = Receiver::answering(|number| {
+        let rejected_spans = [7, 0, 1_000][number];
+        let error_message = "too old".to_owned();
+        let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message });
+        ExportTraceServiceResponse { partial_success }.encode_to_vec()
+    });
+    let mut config = exporting(&receiver.endpoint());
+    config.otlp.batch_interval = Duration::from_hours(1);
+    let (subscriber, guard, _sink) = installed(config);
+    let handle = guard.handle();
+    for expected in [(23, 7), (53, 7), (53, 37)] {
+        send(&subscriber, 10);
+        assert!(guard.flush(DEADLINE));
+        let stats = stats(&handle);
+        // It cannot reject more than it got.
+        assert_eq!((stats.exported, stats.failed), expected, "{stats:?}");
+        assert_eq!(stats.in_flight(), 0);
+    }
+    assert!(guard.shutdown(DEADLINE).complete);
 }
 
 /// Shuts down an export that never gets an answer; it must keep the deadline, and count every span.

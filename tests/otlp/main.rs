@@ -3,6 +3,10 @@
 
 mod decision;
 mod delivery;
+#[cfg(feature = "otlp-grpc")]
+mod grpc;
+#[cfg(feature = "otlp-grpc")]
+mod grpc_service;
 mod identity;
 mod limits;
 mod meters;

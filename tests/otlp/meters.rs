@@ -43,7 +43,7 @@ fn points(
 }
 
 /// The number of the point with this `error.type`, or with no attribute.
-fn number(export: &ExportMetricsServiceRequest, name: &str, error: Option<&str>) -> i64 {
+pub(crate) fn number(export: &ExportMetricsServiceRequest, name: &str, error: Option<&str>) -> i64 {
     let is_it = |point: &&NumberDataPoint| {
         let of = point.attributes.iter().find(|it| it.key == "error.type");
         let of = of.and_then(|it| it.value.clone()?.value);

@@ -102,13 +102,15 @@ impl Receiver {
 fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
     match headers.get("content-encoding").map(|it| it.to_str().unwrap()) {
         None => body,
-        Some("gzip") => {
-            let mut plain = Vec::new();
-            flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).unwrap();
-            plain.into()
-        }
+        Some("gzip") => unzipped(&body),
         Some(other) => panic!("{other}"),
     }
+}
+
+pub(crate) fn unzipped(bytes: &[u8]) -> Bytes {
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
+    plain.into()
 }
 
 /// An address where nobody listens.
