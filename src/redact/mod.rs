@@ -2,7 +2,7 @@
 //!
 //! One [`Redactor`] serves the whole crate: every text of a row has passed it, and so has what the
 //! middleware tells other subscribers about an address. Queries lose their values (`url`), names
-//! that announce a secret lose theirs (`assignments`), and secrets are known by their looks
+//! that announce a secret lose theirs (`assignments`, `markup`), and secrets are known by their looks
 //! (`secrets`, `cards`).
 //!
 //! Invariants:
@@ -18,6 +18,7 @@ mod cards;
 mod glance;
 #[cfg(test)]
 mod look_tests;
+mod markup;
 mod secrets;
 mod url;
 
@@ -353,6 +354,10 @@ mod tests {
             ":\\\\",
             "://a\\/?a\\/",
             "pass: 1",
+            "<token>",
+            "<token ",
+            "<token>a",
+            "<token><![CDATA[",
             "://a?",
             "4111111111111111 ",
         ];
@@ -384,7 +389,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_can_be_redacted_and_once_is_enough(text in "(\\PC|[a-z:=\"'\\\\ ]|password|eyJ|4111 ){0,40}") {
+        fn any_text_can_be_redacted_and_once_is_enough(text in "(\\PC|[a-z:=\"'\\\\ ]|password|<token>|</|eyJ|4111 ){0,40}") {
             let redactor = redactor(|it| it.emails = true);
             let once = out(&redactor, &text);
             prop_assert_eq!(out(&redactor, &once), once);
