@@ -102,7 +102,7 @@ impl Redactor {
 
     /// The same behind the first look.
     fn take_out(&self, text: &mut String) {
-        if text.starts_with(['{', '['])
+        if text.trim_start().starts_with(['{', '['])
             && let Ok(mut json) = serde_json::from_str::<Json>(text)
         {
             self.json(&mut json);
@@ -295,6 +295,7 @@ mod tests {
             (r#"{"password":"c4n4ry","password":null}"#, r#"{"password":null}"#),
             (r#"{"a":{"card":4111111111111111,"card":1}}"#, r#"{"a":{"card":1}}"#),
             (r#"{"p\u0061ssword":"c4n4ry"}"#, r#"{"password":"[secret]"}"#),
+            ("\n {\"p\\u0061ssword\":\"c4n4ry\"}", r#"{"password":"[secret]"}"#),
         ] {
             assert_eq!(out(&redactor(|_| {}), text), expected);
         }
