@@ -3,7 +3,7 @@
 //! One [`Redactor`] serves the whole crate: every text of a row has passed it, and so has what the
 //! middleware tells other subscribers about an address. Queries lose their values (`url`), names
 //! that announce a secret lose theirs (`assignments`, `markup`), and secrets are known by their looks
-//! (`secrets`, `cards`).
+//! (`secrets`, `cards`). `nature` knows which names say how a value is kept.
 //!
 //! Invariants:
 //! - Time is linear in the text, also for one made to be slow.
@@ -19,6 +19,7 @@ mod glance;
 #[cfg(test)]
 mod look_tests;
 mod markup;
+mod nature;
 mod secrets;
 mod url;
 
@@ -28,6 +29,7 @@ use std::fmt;
 use regex::{Captures, Regex};
 use serde_json::Value as Json;
 
+pub(crate) use nature::{Nature, ip};
 use secrets::Patterns;
 pub(crate) use secrets::is_secret_name;
 pub(crate) use url::{path_and_query, path_of};
