@@ -85,8 +85,12 @@ impl Captured {
         ];
         for (key, headers) in headers {
             if !headers.is_empty() {
-                let entry =
-                    |(name, value): &(String, String)| (name.clone(), value.as_str().into());
+                let entry = |(name, value): &(String, String)| {
+                    // An address of this host, as `Location` may have it. Others are found in texts.
+                    let is_address = value.starts_with('/') && value.contains(['?', '#']);
+                    let url = || shared.redactor.url(value);
+                    (name.clone(), if is_address { url().into() } else { value.as_str().into() })
+                };
                 data.push((key.to_owned(), Json::Object(headers.iter().map(entry).collect())));
             }
         }

@@ -12,7 +12,7 @@ use tracing_core::{Level, Metadata};
 
 use super::current::REQUEST_TARGET;
 use crate::config::{CaptureConfig, Roots, filter_is_exporter};
-use crate::redact::is_secret_name;
+use crate::redact::Nature;
 
 /// What the fields of a span callsite say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,48 +41,6 @@ pub(super) enum Signal {
     SaidError,
     /// A failure classification, as tower-http's event `response failed` carries.
     Failure,
-}
-
-/// What the name of a field says of how its value is kept in a trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Nature {
-    /// As it is.
-    Plain,
-    /// The name announces a secret.
-    Secret,
-    /// The address of a client, of which the network is kept.
-    Ip,
-    /// A query, whose values are not kept.
-    Query,
-    /// An address that may hold a query.
-    Address,
-}
-
-impl Nature {
-    fn of(name: &str) -> Self {
-        match name {
-            "client.address"
-            | "http.client_ip"
-            | "remote_addr"
-            | "remote.addr"
-            | "network.peer.address"
-            | "net.peer.ip"
-            | "net.sock.peer.addr" => Self::Ip,
-            "url.query" => Self::Query,
-            "uri"
-            | "url"
-            | "path"
-            | "url.path"
-            | "url.full"
-            | "http.url"
-            | "http.target"
-            | "referer"
-            | "http.referer"
-            | "http.request.header.referer" => Self::Address,
-            _ if is_secret_name(name) => Self::Secret,
-            _ => Self::Plain,
-        }
-    }
 }
 
 /// The facts about a callsite.

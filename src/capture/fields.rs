@@ -8,9 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tracing_core::field::{Field, Visit};
 
-use super::callsite::{Callsite, Nature, Signal};
+use super::callsite::{Callsite, Signal};
 use super::outcome::Signals;
 use crate::model::{TraceId, Value};
+use crate::redact::Nature;
 
 /// What a field belongs to: a span by its index, or an event by its index with this bit set.
 pub(super) const EVENT: u32 = 1 << 31;

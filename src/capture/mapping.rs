@@ -6,7 +6,6 @@
 //! but for those in `data`, whose values are cleaned before they become text.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -19,10 +18,9 @@ use super::limits::{self, Cut};
 use super::names::{Names, event_kind, is_annotated};
 use super::patch::ActivityPatch;
 use super::trace::{attribute, trace};
-use crate::config::StoredAddress;
 use crate::model::{Activity, Outcome};
 use crate::pipeline::Seed;
-use crate::redact::{Redactor, path_of};
+use crate::redact::{Redactor, ip, path_of};
 use crate::sampling::Decision;
 use crate::visits::kind_of;
 
@@ -166,31 +164,6 @@ pub(super) fn text(buffer: &Buffer, record: &FieldRecord) -> String {
         Some(text) => text.to_owned(),
         None => attribute(&buffer.shared.redactor, buffer.fields.value(record)).to_string(),
     }
-}
-
-/// What is stored of an address, with or without a port: as a rule its network, of IPv4 /24, of IPv6
-/// /48.
-pub(super) fn ip(text: &str, stored: StoredAddress) -> Option<Ipv6Addr> {
-    let text = text.trim();
-    if stored == StoredAddress::None {
-        return None;
-    }
-    let address = text
-        .parse::<IpAddr>()
-        .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))
-        .ok()?;
-    Some(match address.to_canonical() {
-        IpAddr::V4(v4) if stored == StoredAddress::Full => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) if stored == StoredAddress::Full => v6,
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            Ipv4Addr::new(a, b, c, 0).to_ipv6_mapped()
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, c, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)
-        }
-    })
 }
 
 /// What `activity.*` fields say, in the order recorded.

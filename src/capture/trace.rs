@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use super::buffer::{Buffer, EventRec};
-use super::callsite::{Callsite, Nature};
+use super::callsite::Callsite;
 use super::fields::{EVENT, FieldRecord};
-use super::mapping::{ip, text};
+use super::mapping::text;
 use crate::model::{EventRecord, Level, Outcome, SpanRecord, Trace, Value};
-use crate::redact::{CARD, Redactor, SECRET};
+use crate::redact::{CARD, Nature, Redactor, SECRET, ip};
 
 /// The trace that a buffer records.
 pub(super) fn trace(buffer: &Buffer) -> Trace {

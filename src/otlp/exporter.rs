@@ -1,4 +1,4 @@
-//! [`CountedExporter`]: counts what an exporter really delivers.
+//! [`CountedExporter`]: hands an exporter spans without secrets, and counts what it really delivers.
 
 use std::fmt;
 use std::io::Write as _;
@@ -10,17 +10,19 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
+use super::cleaning::Cleaner;
 use super::stats::Tally;
 use crate::pipeline::silence;
 
-/// Wraps a span exporter: counts the spans of exports that succeed and of those that fail, and
-/// exports in silence, so that its HTTP client makes no spans. The first failure is told on standard
+/// Wraps a span exporter: takes out of spans what is taken out of rows, counts the spans of exports
+/// that succeed and of those that fail, and exports in silence, so that its HTTP client makes no spans. The first failure is told on standard
 /// error.
 ///
 /// The SDK's processors say `Ok` to a flush although a refused connection lost everything.
 pub struct CountedExporter<E> {
     inner: E,
     tally: Arc<Tally>,
+    cleaner: Cleaner,
 }
 
 impl<E> fmt::Debug for CountedExporter<E> {
@@ -30,9 +32,9 @@ impl<E> fmt::Debug for CountedExporter<E> {
 }
 
 impl<E: SpanExporter> CountedExporter<E> {
-    pub(super) fn new(inner: E, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(inner: E, tally: Arc<Tally>, cleaner: Cleaner) -> Self {
         tally.counted.store(true, std::sync::atomic::Ordering::Relaxed);
-        Self { inner, tally }
+        Self { inner, tally, cleaner }
     }
 }
 
@@ -62,13 +64,16 @@ impl Drop for Export<'_> {
 }
 
 impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+    async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
         let mut export = Export {
             tally: &self.tally,
             spans: batch.len() as u64,
             arrived: false,
             problem: String::new(),
         };
+        for span in &mut batch {
+            self.cleaner.clean(span);
+        }
         let mut inner = pin!(self.inner.export(batch));
         let result = std::future::poll_fn(|cx| silence::during(|| inner.as_mut().poll(cx))).await;
         export.arrived = result.is_ok();

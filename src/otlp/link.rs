@@ -7,6 +7,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SpanExporter, SpanProcessor};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use super::cleaning::Cleaner;
 use super::exporter::CountedExporter;
 use super::gate::{Core, Gate};
 use super::head::HeadSampler;
@@ -52,13 +53,18 @@ use crate::config::{Config, HeadSampling};
 pub struct Link {
     core: Arc<Core>,
     head: HeadSampling,
+    cleaner: Cleaner,
 }
 
 impl Link {
     /// A link with the limits and the head sampling of this configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { core: Arc::new(Core::new(config)), head: config.otlp.head }
+        Self {
+            core: Arc::new(Core::new(config)),
+            head: config.otlp.head,
+            cleaner: Cleaner::new(config),
+        }
     }
 
     /// The processor that holds back what is not decided. `inner` gets the spans of kept traces, all
@@ -68,12 +74,13 @@ impl Link {
         Gate::new(Arc::clone(&self.core), Box::new(inner))
     }
 
-    /// Counts what `exporter` delivers. With it the spans waiting for export are bounded by
+    /// Takes out of spans what is taken out of rows, as `ACTIVITY_REDACT` and
+    /// `ACTIVITY_CLIENT_ADDRESS` say, and counts what `exporter` delivers. With it the spans waiting for export are bounded by
     /// [`queue_spans`](crate::config::OtlpConfig::queue_spans), which must not be more than the inner
     /// processor holds.
     #[must_use]
     pub fn counted<E: SpanExporter>(&self, exporter: E) -> CountedExporter<E> {
-        CountedExporter::new(exporter, Arc::clone(&self.core.tally))
+        CountedExporter::new(exporter, Arc::clone(&self.core.tally), self.cleaner.clone())
     }
 
     /// The sampler: it records everything and tells the next services what to keep.

@@ -15,7 +15,8 @@
 //!    spans go on, marked as sampled and with the threshold that they were kept by (`state`), or are
 //!    dropped. Spans that end later follow.
 //! 4. A batch processor of the SDK sends them, on a runtime of ours (`transport`), and
-//!    [`CountedExporter`] counts what really arrived.
+//!    [`CountedExporter`] takes out of them what is taken out of rows (`cleaning`), and counts what
+//!    really arrived.
 //!
 //! The layer's own counters go the same way where `OTEL_METRICS_EXPORTER` asks for it (`meters`).
 //!
@@ -32,6 +33,7 @@
 //! Absent on purpose: any decision about a request, and types of OpenTelemetry in signatures of
 //! other rooms. It is 0.x, and so is what is public here.
 
+mod cleaning;
 mod exporter;
 mod exporters;
 mod gate;

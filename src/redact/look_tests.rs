@@ -90,6 +90,8 @@ fn piece() -> impl Strategy<Value = String> {
         "x:\\\\\\/\\\\\\/ana:c4n4ry@db",
         "https://h/p?key=c4n4ry",
         "https:\\/\\/h\\/p?key=c4n4ry",
+        "<CVV>c4n4ry</CVV>",
+        "<db:pass>c4n4ry",
         "4111111111111111",
         "4111-1111 1111-1111",
         "ana@shop.example",

@@ -2,8 +2,8 @@
 //!
 //! One [`Redactor`] serves the whole crate: every text of a row has passed it, and so has what the
 //! middleware tells other subscribers about an address. Queries lose their values (`url`), names
-//! that announce a secret lose theirs (`assignments`), and secrets are known by their looks
-//! (`secrets`, `cards`).
+//! that announce a secret lose theirs (`assignments`, `markup`), and secrets are known by their looks
+//! (`secrets`, `cards`). `nature` knows which names say how a value is kept.
 //!
 //! Invariants:
 //! - Time is linear in the text, also for one made to be slow.
@@ -18,6 +18,8 @@ mod cards;
 mod glance;
 #[cfg(test)]
 mod look_tests;
+mod markup;
+mod nature;
 mod secrets;
 mod url;
 
@@ -27,6 +29,7 @@ use std::fmt;
 use regex::{Captures, Regex};
 use serde_json::Value as Json;
 
+pub(crate) use nature::{Nature, ip};
 use secrets::Patterns;
 pub(crate) use secrets::is_secret_name;
 pub(crate) use url::{path_and_query, path_of};
@@ -101,7 +104,7 @@ impl Redactor {
 
     /// The same behind the first look.
     fn take_out(&self, text: &mut String) {
-        if text.starts_with(['{', '['])
+        if text.trim_start().starts_with(['{', '['])
             && let Ok(mut json) = serde_json::from_str::<Json>(text)
         {
             self.json(&mut json);
@@ -294,6 +297,7 @@ mod tests {
             (r#"{"password":"c4n4ry","password":null}"#, r#"{"password":null}"#),
             (r#"{"a":{"card":4111111111111111,"card":1}}"#, r#"{"a":{"card":1}}"#),
             (r#"{"p\u0061ssword":"c4n4ry"}"#, r#"{"password":"[secret]"}"#),
+            ("\n {\"p\\u0061ssword\":\"c4n4ry\"}", r#"{"password":"[secret]"}"#),
         ] {
             assert_eq!(out(&redactor(|_| {}), text), expected);
         }
@@ -353,6 +357,10 @@ mod tests {
             ":\\\\",
             "://a\\/?a\\/",
             "pass: 1",
+            "<token>",
+            "<token ",
+            "<token>a",
+            "<token><![CDATA[",
             "://a?",
             "4111111111111111 ",
         ];
@@ -384,7 +392,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_can_be_redacted_and_once_is_enough(text in "(\\PC|[a-z:=\"'\\\\ ]|password|eyJ|4111 ){0,40}") {
+        fn any_text_can_be_redacted_and_once_is_enough(text in "(\\PC|[a-z:=\"'\\\\ ]|password|<token>|</|eyJ|4111 ){0,40}") {
             let redactor = redactor(|it| it.emails = true);
             let once = out(&redactor, &text);
             prop_assert_eq!(out(&redactor, &once), once);

@@ -3,7 +3,7 @@
 //! Each rule is a regular expression with the words that none of its matches goes without. Almost
 //! every text holds none of these words, nor anything that begins like them, which a glance tells;
 //! an automaton looks for the words themselves, and only texts that hold one are searched. Values
-//! behind names are read in `assignments`. The expressions are searched in time linear in the text
+//! behind names are read in `assignments` and `markup`. The expressions are searched in time linear in the text
 //! (the promise of `regex`), and are written so that a match takes all that was looked at: searching
 //! on never looks twice.
 
@@ -139,6 +139,7 @@ impl Patterns {
     pub(super) fn replace(&self, text: &mut String) {
         if self.named {
             super::assignments::replace(text);
+            super::markup::replace(text);
         }
         for (rule, mark) in &self.rules {
             super::replace(rule, mark, text);

@@ -41,6 +41,7 @@ fn no_canary_in_fields_events_annotations_or_errors_reaches_a_row() {
                 sql = "SELECT 1 WHERE password = 'c4n4ry'",
                 dsn = ADDRESS,
                 reply = r#"{"dsn":"amqp:\/\/shop:c4n4ry@mq\/","cvv":"c4n4ry"}"#,
+                soap = "<wsse:Password>c4n4ry c4n4ry</wsse:Password>",
                 card = 4_111_111_111_111_111_u64,
                 session = %JWT
             );

@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, SET_COOKIE};
+use axum::response::Redirect;
 use axum::routing::{get, post};
 use tracing_activity::config::Config;
 use tracing_activity::middleware::{RequestBodyLayer, RequestSpanLayer};
@@ -33,6 +34,7 @@ fn app() -> Router {
                 body
             }),
         )
+        .route("/back", get(|| async { Redirect::to("/in?code=c4n4ry&page=2#c4n4ry") }))
         .route("/deaf", post(|_: Body| async { "did not read it" }))
         .layer(RequestBodyLayer::new())
         .layer(RequestSpanLayer::new())
@@ -42,7 +44,8 @@ fn all() -> Config {
     let mut config = config();
     config.http.capture.response = "application/json,text/*".parse().unwrap();
     config.http.capture.request = "application/*".parse().unwrap();
-    config.http.capture.headers = "x-request-id,x-shop-token,content-type".parse().unwrap();
+    let headers = "x-request-id,x-shop-token,x-original-url,content-type,location";
+    config.http.capture.headers = headers.parse().unwrap();
     config.http.capture.hide = vec!["/items/*/note".parse().unwrap()];
     config
 }
@@ -98,6 +101,18 @@ fn a_json_answer_is_kept_without_its_secrets_and_reaches_the_client_whole() {
     assert!(!activity.truncated);
     let shown = format!("{activity:?}");
     assert!(!shown.contains("c4n4ry"), "{shown}");
+}
+
+#[test]
+fn addresses_in_headers_are_kept_without_the_values_of_their_queries() {
+    let mut config = all();
+    config.redact.keep_query = vec!["page".to_owned()];
+    let server = Server::axum(config, app);
+    server.request("GET", "/back", "x-original-url: /back?state=c4n4ry\r\n");
+    let activity = server.one();
+    let data: serde_json::Value = serde_json::from_str(&activity.data).unwrap();
+    assert_eq!(data["http.request.headers"]["x-original-url"], "/back?state=?");
+    assert_eq!(data["http.response.headers"]["location"], "/in?code=?&page=2");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The same requests as rows and as OpenTelemetry's spans: with the real SDK, in memory and over the
 //! wire.
 
+mod cleaning;
 mod decision;
 mod delivery;
 #[cfg(feature = "otlp-grpc")]

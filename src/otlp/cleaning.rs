@@ -1,0 +1,91 @@
+//! The last look at a span before it is exported: what does not leave in a row leaves in no span.
+//!
+//! It runs where spans are exported, on the batch processor's thread, and not in requests.
+
+use std::borrow::Cow;
+
+use opentelemetry::trace::Status;
+use opentelemetry::{Array, KeyValue, StringValue, Value};
+use opentelemetry_sdk::trace::SpanData;
+
+use crate::config::{Config, StoredAddress};
+use crate::redact::{CARD, Nature, Redactor, SECRET, ip};
+
+/// Takes out of spans what is taken out of rows.
+#[derive(Debug, Clone)]
+pub(super) struct Cleaner {
+    redactor: Redactor,
+    address: StoredAddress,
+}
+
+impl Cleaner {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { redactor: Redactor::new(&config.redact), address: config.http.address }
+    }
+
+    pub(super) fn clean(&self, span: &mut SpanData) {
+        self.name(&mut span.name);
+        self.attributes(&mut span.attributes);
+        for event in &mut span.events.events {
+            self.name(&mut event.name);
+            self.attributes(&mut event.attributes);
+        }
+        for link in &mut span.links.links {
+            self.attributes(&mut link.attributes);
+        }
+        if let Status::Error { description } = &mut span.status {
+            self.name(description);
+        }
+    }
+
+    fn name(&self, name: &mut Cow<'static, str>) {
+        if self.redactor.may_change(name) {
+            self.redactor.text(name.to_mut());
+        }
+    }
+
+    fn attributes(&self, attributes: &mut [KeyValue]) {
+        for KeyValue { key, value, .. } in attributes {
+            let address = |text: &str| ip(text, self.address).map(|it| it.to_canonical());
+            match (Nature::of(key.as_str()), &mut *value) {
+                (Nature::Secret, value) if self.redactor.hides_by_name() => *value = SECRET.into(),
+                (Nature::Ip, Value::String(text)) => {
+                    let address = address(text.as_str());
+                    *text = address.map(|it| it.to_string()).unwrap_or_default().into();
+                }
+                (Nature::Query, Value::String(text)) => {
+                    let query = text.as_str().trim_start_matches('?');
+                    let query = self.redactor.query(query).to_string();
+                    *text = query.into();
+                }
+                (Nature::Address, Value::String(text)) => {
+                    let mut url = self.redactor.url(text.as_str());
+                    self.redactor.text(&mut url);
+                    *text = url.into();
+                }
+                (_, value) => self.value(value),
+            }
+        }
+    }
+
+    fn value(&self, value: &mut Value) {
+        let hides = |number: i64| self.redactor.hides_number(u64::try_from(number).unwrap_or(0));
+        match value {
+            Value::String(text) => self.text(text),
+            Value::Array(Array::String(texts)) => texts.iter_mut().for_each(|it| self.text(it)),
+            Value::I64(number) if hides(*number) => *value = CARD.into(),
+            Value::Array(Array::I64(numbers)) if numbers.iter().any(|it| hides(*it)) => {
+                *value = CARD.into();
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&self, value: &mut StringValue) {
+        if self.redactor.may_change(value.as_str()) {
+            let mut text = value.as_str().to_owned();
+            self.redactor.text(&mut text);
+            *value = text.into();
+        }
+    }
+}
