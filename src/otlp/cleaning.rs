@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use opentelemetry::trace::Status;
+use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry::{Array, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::SpanData;
 
@@ -24,14 +24,16 @@ impl Cleaner {
     }
 
     pub(super) fn clean(&self, span: &mut SpanData) {
+        // The peer of a call that the service itself makes is no client.
+        let calls = matches!(span.span_kind, SpanKind::Client | SpanKind::Producer);
         self.name(&mut span.name);
-        self.attributes(&mut span.attributes);
+        self.attributes(&mut span.attributes, calls);
         for event in &mut span.events.events {
             self.name(&mut event.name);
-            self.attributes(&mut event.attributes);
+            self.attributes(&mut event.attributes, calls);
         }
         for link in &mut span.links.links {
-            self.attributes(&mut link.attributes);
+            self.attributes(&mut link.attributes, calls);
         }
         if let Status::Error { description } = &mut span.status {
             self.name(description);
@@ -44,12 +46,12 @@ impl Cleaner {
         }
     }
 
-    fn attributes(&self, attributes: &mut [KeyValue]) {
+    fn attributes(&self, attributes: &mut [KeyValue], calls: bool) {
         for KeyValue { key, value, .. } in attributes {
             let address = |text: &str| ip(text, self.address).map(|it| it.to_canonical());
             match (Nature::of(key.as_str()), &mut *value) {
                 (Nature::Secret, value) if self.redactor.hides_by_name() => *value = SECRET.into(),
-                (Nature::Ip, Value::String(text)) => {
+                (Nature::Ip, Value::String(text)) if !(calls && is_peer(key.as_str())) => {
                     let address = address(text.as_str());
                     *text = address.map(|it| it.to_string()).unwrap_or_default().into();
                 }
@@ -59,7 +61,8 @@ impl Cleaner {
                     *text = query.into();
                 }
                 (Nature::Address, Value::String(text)) => {
-                    let mut url = self.redactor.url(text.as_str());
+                    // The conventions want absolute addresses with their scheme.
+                    let mut url = self.redactor.url_with_scheme(text.as_str());
                     self.redactor.text(&mut url);
                     *text = url.into();
                 }
@@ -88,4 +91,9 @@ impl Cleaner {
             *value = text.into();
         }
     }
+}
+
+/// Whether an attribute of this name tells who is at the other end of the connection.
+fn is_peer(name: &str) -> bool {
+    matches!(name, "network.peer.address" | "net.peer.ip" | "net.sock.peer.addr")
 }

@@ -15,7 +15,8 @@ use super::stats::Tally;
 use crate::pipeline::silence;
 
 /// Wraps a span exporter: takes out of spans what is taken out of rows, counts the spans of exports
-/// that succeed and of those that fail, and exports in silence, so that its HTTP client makes no spans. The first failure is told on standard
+/// that succeed and of those that fail, and exports in silence, so that its HTTP client makes no spans.
+/// The first failure is told on standard
 /// error.
 ///
 /// The SDK's processors say `Ok` to a flush although a refused connection lost everything.

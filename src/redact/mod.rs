@@ -67,6 +67,12 @@ impl Redactor {
         url::scrubbed(url, &self.config.keep_query)
     }
 
+    /// The same with its scheme.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn url_with_scheme(&self, url: &str) -> String {
+        format!("{}{}", url::scheme(url), self.url(url))
+    }
+
     /// A query, without its `?`, whose values are replaced likewise.
     pub(crate) fn query<'a>(&'a self, query: &'a str) -> impl fmt::Display + 'a {
         url::Query { text: query, keep: &self.config.keep_query }

@@ -89,6 +89,12 @@ fn after_scheme(url: &str) -> &str {
     }
 }
 
+/// What of an address stands before that: the scheme.
+#[cfg(any(test, feature = "otlp"))]
+pub(super) fn scheme(url: &str) -> &str {
+    &url[..url.len() - after_scheme(url).len()]
+}
+
 /// What of an address the server is asked for: without scheme and authority, which requests over
 /// HTTP/2 and to proxies name.
 pub(crate) fn path_and_query(url: &str) -> &str {
@@ -131,6 +137,18 @@ mod tests {
             ("//ana:s3cret@example.org/x", "example.org/x"),
         ] {
             assert_eq!(scrubbed(url, &[]), expected);
+        }
+    }
+
+    #[test]
+    fn the_scheme_of_an_address_is_what_stands_before_its_authority() {
+        for (url, expected) in [
+            ("https://ana:s3cret@example.org/p", "https://"),
+            ("//example.org", "//"),
+            ("/login?next=https://app.example", ""),
+            ("example.org/x", ""),
+        ] {
+            assert_eq!(scheme(url), expected);
         }
     }
 

@@ -30,6 +30,13 @@ fn run(fixture: Fixture) -> Outcome {
                 card = 4_111_111_111_111_111_u64
             )
             .in_scope(|| error!(error = "postgres://shop:c4n4ry@db/shop", "refused {JWT}"));
+            info_span!(
+                "call",
+                otel.kind = "client",
+                network.peer.address = "198.51.100.8",
+                url.full = "https://ana:c4n4ry@pay.example/charge?card=c4n4ry"
+            )
+            .in_scope(|| ());
             let mut own = fixture.tracer.start("own");
             own.set_attribute(KeyValue::new("card", 4_111_111_111_111_111_i64));
             let list = vec![StringValue::from(JWT), "fine".into()];
@@ -49,7 +56,7 @@ fn attribute<'a>(spans: &'a [SpanData], name: &str) -> Option<&'a Value> {
 #[test]
 fn spans_are_exported_without_the_secrets_that_rows_are_stored_without() {
     let outcome = run(Fixture::new(config("all")));
-    assert_eq!(outcome.spans.len(), 3);
+    assert_eq!(outcome.spans.len(), 4);
     let shown = format!("{:?}", outcome.spans);
     for secret in ["c4n4ry", "4111111111111111", "192.0.2.77"] {
         assert!(!shown.contains(secret), "{secret}: {shown}");
@@ -61,6 +68,9 @@ fn spans_are_exported_without_the_secrets_that_rows_are_stored_without() {
         ("note", "fine"),
         ("password", "[secret]"),
         ("uri", "/pay??"),
+        // That of another service.
+        ("network.peer.address", "198.51.100.8"),
+        ("url.full", "https://pay.example/charge?card=?"),
     ] {
         let found = attribute(&outcome.spans, name).map(|it| it.as_str().into_owned());
         assert_eq!(found.as_deref(), Some(expected), "{name}");
