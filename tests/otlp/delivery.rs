@@ -196,7 +196,8 @@ fn a_flush_that_nobody_answers_ends_with_its_deadline() {
     send(&subscriber, 10);
     let start = Instant::now();
     assert!(!guard.flush(Duration::from_millis(300)));
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    // Long before the export would have ended.
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     guard.shutdown(Duration::ZERO);
 }
 

@@ -135,8 +135,9 @@ fn an_endpoint_of_metrics_that_never_answers_does_not_hold_the_shutdown_or_the_r
         let (subscriber, guard, sink) = installed(config);
         send(&subscriber, 10);
         let start = Instant::now();
-        assert!(guard.shutdown(Duration::from_millis(500)).complete, "rows were delivered");
-        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        assert!(guard.shutdown(Duration::from_secs(2)).complete, "rows were delivered");
+        // Long before the export would have ended.
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
         assert_eq!(sink.activities().len(), 10);
     }
 }
@@ -160,6 +161,11 @@ fn what_was_counted_arrives_although_a_database_that_hangs_takes_all_the_time() 
     let (subscriber, guard) = tracing_activity::builder().config(config).subscriber().unwrap();
     send(&subscriber, 5);
     assert!(!guard.shutdown(Duration::from_secs(2)).complete);
+    let end = Instant::now() + DEADLINE;
+    while receiver.metrics().is_empty() {
+        assert!(Instant::now() < end, "nothing arrived");
+        std::thread::yield_now();
+    }
     let (_, first) = receiver.metrics().remove(0);
     assert_eq!(number(&first, "activity.created", None), 5);
 }
