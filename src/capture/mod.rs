@@ -7,7 +7,8 @@
 //!    the span: the only extension we ever store.
 //! 2. Entering the span moves the buffer into `thread`; child spans, events and fields are
 //!    appended to it without a lock. What happens elsewhere - on other threads, inside a `Debug`
-//!    that logs - goes through `registry` and reaches the root cell as an operation and is applied in order.
+//!    that logs - goes through `registry`, reaches the root cell as an operation and is applied in
+//!    order.
 //! 3. The request ends: its span closes, or the application says so, or it is given up. `root`
 //!    seals the buffer: `outcome` judges how it went, `sampling` decides about its trace, and the
 //!    buffer goes to the queue. A request is sealed once; what comes later is counted.
