@@ -66,7 +66,11 @@ const SECRETS: &[Rule] = &[
     },
     // User and password of an address: up to the last `@` of its authority. JSON may escape slashes,
     // and JSON inside of JSON the backslashes.
-    Rule { words: &["://", ":\\"], pattern: r"(:\\*/\\*/)[^/?#\s]+@", mark: "${1}[secret]@" },
+    Rule {
+        words: &["://", ":\\", ":/\\"],
+        pattern: r"(:\\*/\\*/)[^/?#\s]+@",
+        mark: "${1}[secret]@",
+    },
 ];
 
 /// How JSON begins to write an ASCII letter that need not be escaped.
@@ -287,6 +291,7 @@ mod tests {
             r#"cut {"dsn":"postgres:\/\/ana:c4n4ry@db\/a@b"#,
             r#"cut {"dsn":"postgres:\/\/[secret]@db\/a@b"#,
         ),
+        (r#"cut {"dsn":"postgres:/\/ana:c4n4ry@db"#, r#"cut {"dsn":"postgres:/\/[secret]@db"#),
         (r#"cut \"amqp:\\\/\\\/ana:c4n4ry@mq"#, r#"cut \"amqp:\\\/\\\/[secret]@mq"#),
         ("card declined, cvv=c4n4ry", "card declined, cvv=[secret]"),
         ("cvc: c4n4ry, CVV2=c4n4ry", "cvc: [secret], CVV2=[secret]"),
