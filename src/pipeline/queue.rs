@@ -300,6 +300,12 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Whether the worker sleeps until a batch is full, or its timer is over.
+    #[cfg(test)]
+    pub(super) fn is_gathering(&self) -> bool {
+        self.word.load(Ordering::SeqCst) & GATHERING != 0
+    }
+
     fn fills_batch(&self, word: u64) -> bool {
         rows(word) >= self.batch_rows || bytes_of(word) >= self.batch_bytes
     }

@@ -1,9 +1,12 @@
 //! [`Worker`]: the thread that makes batches of what waits.
 //!
 //! It sleeps without a timer where nothing has been captured for a while, and with one while something
-//! is, so that its tick can age out requests that never end. The first seed wakes it; it then leaves
-//! seeds in the queue until they fill a batch or the interval is over, and only then turns them
-//! into activities.
+//! is, so that its tick can age out requests that never end. It leaves seeds in the queue until they
+//! fill a batch or the interval is over, and only then turns them into activities.
+//!
+//! Waking a thread costs who wakes it as much as a dozen spans. So while activities come and go it
+//! looks by itself once an interval, and only the seed that fills a batch wakes it; the first seed
+//! does where the interval is so short that looking would cost more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -25,6 +28,9 @@ use crate::sink::{Batch, Sink};
 
 /// How long to wait for a thread that is in the middle of a push.
 const MOMENT: Duration = Duration::from_millis(1);
+
+/// The shortest interval for which the worker looks by itself.
+const LOOKED: Duration = Duration::from_millis(100);
 
 /// The thread that delivers activities.
 pub struct Worker {
@@ -112,6 +118,16 @@ impl Worker {
                 let stats = self.shared.counters.snapshot(0);
                 let busy = stats.created != std::mem::replace(&mut self.begun, stats.created);
                 let timed = busy || stats.in_flight() > 0;
+                if timed && self.config.batch_interval >= LOOKED {
+                    // What is pushed from now on waits since now at most.
+                    since = Instant::now();
+                    if queue.sleep(Sleep::Gathering) {
+                        let due = since + self.config.batch_interval.min(YEAR);
+                        self.delivery.rest(Some(due), true).await;
+                        self.shared.queue.awake();
+                    }
+                    continue;
+                }
                 if !queue.sleep(if timed { Sleep::Idle } else { Sleep::Untimed }) {
                     continue;
                 }

@@ -441,6 +441,45 @@ fn requests_under_way_are_ticked_for_though_nothing_is_pushed() {
 }
 
 #[test]
+fn while_requests_come_and_go_none_of_them_wakes_the_worker() {
+    let sink = Scripted::default();
+    let rig = rig(sink.clone(), PipelineConfig { batch_interval: LONG * 10, ..config() });
+    let gathers = || {
+        let deadline = Instant::now() + LONG;
+        while !rig.queue.is_gathering() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        rig.queue.is_gathering()
+    };
+    rig.counters.count_created();
+    rig.queue.nudge();
+    assert!(gathers(), "it waits for a full batch, or for its timer");
+    for status in 0..3 {
+        rig.push(status);
+    }
+    // Its tick takes the mark away for a moment, no push does for longer.
+    assert!(gathers());
+    assert_eq!(rig.queue.len(), 3);
+    assert!(rig.handle.flush(LONG));
+    assert!(gathers(), "and again after a batch");
+    assert_eq!(sink.scene(|scene| scene.stored.len()), 3);
+}
+
+#[test]
+fn what_is_pushed_while_the_worker_looks_by_itself_goes_within_an_interval() {
+    let sink = Scripted::default();
+    let interval = Duration::from_millis(200);
+    let rig = rig(sink.clone(), PipelineConfig { batch_interval: interval, ..config() });
+    rig.counters.count_created();
+    rig.queue.nudge();
+    for status in 0..3 {
+        rig.push(status);
+        sink.wait(|scene| scene.stored.len() == usize::from(status) + 1);
+    }
+    rig.handle.shutdown(LONG);
+}
+
+#[test]
 fn while_the_sink_is_away_the_queue_fills_and_drops_are_counted() {
     let sink = Scripted::with([Step::Stall]);
     let rig = rig(sink.clone(), PipelineConfig { queue_rows: 100, ..config() });
