@@ -19,8 +19,7 @@ COMMENT 'Migrations of tracing-activity that were applied';
 CREATE TABLE IF NOT EXISTS `activity`.activities
 (
     when             DateTime64(6, 'UTC') CODEC(T64('bit'), Default),
-    -- Ids that nothing repeats take more room in large blocks, ids of visits less.
-    activity_id      UUID SETTINGS (min_compress_block_size = 65536),
+    activity_id      UUID,
     duration         UInt64 COMMENT 'Microseconds' CODEC(T64, Default),
     outcome          Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2),
     status           UInt16,
@@ -41,6 +40,7 @@ CREATE TABLE IF NOT EXISTS `activity`.activities
     actor_kind       LowCardinality(String) COMMENT 'Empty: a user',
     on_behalf_of     String,
     session_id       String,
+    -- The requests of a visit stand apart: in larger blocks more of them are together.
     visit_id         String SETTINGS (min_compress_block_size = 1048576),
     visit_created    Bool,
     tracker_id       String SETTINGS (min_compress_block_size = 1048576),
@@ -138,7 +138,7 @@ TTL toDateTime(when) + toIntervalDay(3) RECOMPRESS CODEC(ZSTD(6)), toDateTime(wh
 -- codec stands here and not at the columns, because what stands there is not compressed again.
 -- Rows are wide, so few of them are much: they are merged column by column from the first on. A
 -- text's length stands before it: as a column of its own it takes more room and more work.
-SETTINGS non_replicated_deduplication_window = 10000, default_compression_codec = 'ZSTD(1)', vertical_merge_algorithm_min_rows_to_activate = 1, string_serialization_version = 'single_stream', min_compress_block_size = 262144
+SETTINGS non_replicated_deduplication_window = 10000, default_compression_codec = 'ZSTD(1)', vertical_merge_algorithm_min_rows_to_activate = 1, string_serialization_version = 'single_stream'
 COMMENT 'One row a request';
 
 INSERT INTO `activity`.schema_version (version, name) VALUES (1, 'activities');
