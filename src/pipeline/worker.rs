@@ -4,9 +4,9 @@
 //! is, so that its tick can age out requests that never end. It leaves seeds in the queue until they
 //! fill a batch or the interval is over, and only then turns them into activities.
 //!
-//! Waking a thread costs who wakes it as much as a dozen spans. So while activities come and go it
-//! looks by itself once an interval, and only the seed that fills a batch wakes it; the first seed
-//! does where the interval is so short that looking would cost more.
+//! Waking a thread costs who wakes it some microseconds, more than a whole request. So while activities
+//! come and go it looks by itself once an interval, and only the seed that fills a batch wakes it; the
+//! first seed does where the interval is so short that looking would cost more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
