@@ -28,19 +28,19 @@ fn at_the_level_of_traces_exporting_makes_no_spans_and_no_activities() {
     config.capture.roots = Roots::All;
     config.pipeline.batch_interval = Duration::from_millis(1);
     config.otlp.enabled = true;
-    config.otlp.endpoint = Some(receiver.endpoint());
+    config.otlp.target.endpoint = Some(receiver.endpoint());
     config.otlp.batch_interval = Duration::from_millis(5);
     config.otlp.queue_spans = 1 << 20;
     config.otlp.metrics.enabled = true;
-    config.otlp.metrics.endpoint = Some(receiver.metrics_endpoint());
+    config.otlp.metrics.target.endpoint = Some(receiver.metrics_endpoint());
     config.otlp.metrics.interval = Duration::from_millis(5);
     // Its client makes spans, that of HTTP does not.
     #[cfg(feature = "otlp-grpc")]
     let service = grpc_service::Service::start();
     #[cfg(feature = "otlp-grpc")]
     {
-        config.otlp.metrics.endpoint = Some(service.endpoint());
-        config.otlp.metrics.protocol = tracing_activity::config::OtlpProtocol::Grpc;
+        config.otlp.metrics.target.endpoint = Some(service.endpoint());
+        config.otlp.metrics.target.protocol = tracing_activity::config::OtlpProtocol::Grpc;
     }
     let sink = MemorySink::new();
     let activities =

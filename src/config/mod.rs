@@ -33,7 +33,7 @@ pub use http::{ClientAddressHeader, HttpConfig, Networks, StoredAddress, Tracepa
 #[cfg(feature = "otlp")]
 pub(crate) use otlp::problem_of_headers;
 pub use otlp::{
-    HeadSampling, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, Propagators, Temporality,
+    HeadSampling, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, OtlpTarget, Propagators, Temporality,
 };
 pub use redact::{RedactConfig, RedactPattern};
 pub use sample::{Faults, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn};

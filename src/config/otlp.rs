@@ -16,19 +16,8 @@ pub struct OtlpConfig {
     /// Whether spans are exported. Default: when the environment names an endpoint, or
     /// `OTEL_TRACES_EXPORTER=otlp`, and `OTEL_SDK_DISABLED` does not forbid it.
     pub enabled: bool,
-    /// Where to: over HTTP the whole address, such as `http://localhost:4318/v1/traces`; for gRPC
-    /// `http://localhost:4317`. `None`: these defaults. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
-    pub endpoint: Option<String>,
-    /// Default: Protobuf over HTTP. `OTEL_EXPORTER_OTLP_PROTOCOL`.
-    pub protocol: OtlpProtocol,
-    /// Sent with every export. `OTEL_EXPORTER_OTLP_HEADERS`.
-    pub headers: Vec<(String, Secret)>,
-    /// Longest time of one export. Default: 10 s. `OTEL_EXPORTER_OTLP_TIMEOUT`.
-    pub timeout: Duration,
-    /// Whether exports are compressed. Default: no. `OTEL_EXPORTER_OTLP_COMPRESSION`, which over gRPC
-    /// wins over a `false` from elsewhere: OpenTelemetry's exporter reads it again.
-    pub gzip: bool,
+    /// Where to, and how.
+    pub target: OtlpTarget,
     /// Attributes of the resource beside those known from the configuration.
     /// `OTEL_RESOURCE_ATTRIBUTES`.
     pub resource: Vec<(String, String)>,
@@ -53,11 +42,7 @@ impl Default for OtlpConfig {
     fn default() -> Self {
         Self {
             enabled: false,
-            endpoint: None,
-            protocol: OtlpProtocol::default(),
-            headers: Vec::new(),
-            timeout: Duration::from_secs(10),
-            gzip: false,
+            target: OtlpTarget::default(),
             resource: Vec::new(),
             head: HeadSampling::default(),
             propagators: Propagators::default(),
@@ -70,13 +55,46 @@ impl Default for OtlpConfig {
     }
 }
 
-impl OtlpConfig {
-    /// The address that exports go to.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        self.endpoint.as_deref().unwrap_or(match self.protocol {
-            OtlpProtocol::HttpProtobuf => "http://localhost:4318/v1/traces",
-            OtlpProtocol::Grpc => "http://localhost:4317",
+/// Where exports of one kind go, spans or metrics, and how. What is named here is read from the variables
+/// of all kinds, unless the kind's own is set: `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`,
+/// `OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct OtlpTarget {
+    /// Over HTTP the whole address, such as `http://localhost:4318/v1/traces`; for gRPC
+    /// `http://localhost:4317`. `None`: these defaults. `OTEL_EXPORTER_OTLP_ENDPOINT`, below which over
+    /// HTTP each kind has its path.
+    pub endpoint: Option<String>,
+    /// Default: Protobuf over HTTP. `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    pub protocol: OtlpProtocol,
+    /// Sent with every export. `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub headers: Vec<(String, Secret)>,
+    /// Longest time of one export. Default: 10 s. `OTEL_EXPORTER_OTLP_TIMEOUT`.
+    pub timeout: Duration,
+    /// Whether exports are compressed. Default: no. `OTEL_EXPORTER_OTLP_COMPRESSION`, which over gRPC
+    /// wins over a `false` from elsewhere: OpenTelemetry's exporter reads it again.
+    pub gzip: bool,
+}
+
+impl Default for OtlpTarget {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            protocol: OtlpProtocol::default(),
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            gzip: false,
+        }
+    }
+}
+
+impl OtlpTarget {
+    /// The address that exports of a signal, such as `traces`, go to.
+    #[cfg(any(test, feature = "otlp"))]
+    pub(crate) fn address(&self, signal: &str) -> String {
+        self.endpoint.clone().unwrap_or_else(|| match self.protocol {
+            OtlpProtocol::HttpProtobuf => below("http://localhost:4318", signal),
+            OtlpProtocol::Grpc => "http://localhost:4317".to_owned(),
         })
     }
 }
@@ -88,19 +106,8 @@ pub struct OtlpMetricsConfig {
     /// Whether they are exported. Default: when `OTEL_METRICS_EXPORTER=otlp`, and
     /// `OTEL_SDK_DISABLED` does not forbid it.
     pub enabled: bool,
-    /// Where to: over HTTP the whole address, such as `http://localhost:4318/v1/metrics`; for gRPC
-    /// `http://localhost:4317`. `None`: these defaults. `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, else
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
-    pub endpoint: Option<String>,
-    /// Default: Protobuf over HTTP. `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL`, else
-    /// `OTEL_EXPORTER_OTLP_PROTOCOL`, and so on.
-    pub protocol: OtlpProtocol,
-    /// Sent with every export. `OTEL_EXPORTER_OTLP_METRICS_HEADERS`.
-    pub headers: Vec<(String, Secret)>,
-    /// Longest time of one export. Default: 10 s. `OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`.
-    pub timeout: Duration,
-    /// Whether exports are compressed. Default: no. `OTEL_EXPORTER_OTLP_METRICS_COMPRESSION`.
-    pub gzip: bool,
+    /// Where to, and how.
+    pub target: OtlpTarget,
     /// Time between two exports. Default: one minute. `OTEL_METRIC_EXPORT_INTERVAL`.
     pub interval: Duration,
     /// What counters tell. `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
@@ -111,25 +118,10 @@ impl Default for OtlpMetricsConfig {
     fn default() -> Self {
         Self {
             enabled: false,
-            endpoint: None,
-            protocol: OtlpProtocol::default(),
-            headers: Vec::new(),
-            timeout: Duration::from_secs(10),
-            gzip: false,
+            target: OtlpTarget::default(),
             interval: Duration::from_mins(1),
             temporality: Temporality::default(),
         }
-    }
-}
-
-impl OtlpMetricsConfig {
-    /// The address that exports go to.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        self.endpoint.as_deref().unwrap_or(match self.protocol {
-            OtlpProtocol::HttpProtobuf => "http://localhost:4318/v1/metrics",
-            OtlpProtocol::Grpc => "http://localhost:4317",
-        })
     }
 }
 
@@ -325,34 +317,22 @@ pub(crate) fn problem_of_headers<'a>(
     })
 }
 
-/// `OTEL_METRICS_EXPORTER`: whether metrics are exported over OTLP.
-pub(super) fn parse_metrics_exporter(text: &str) -> Result<bool, &'static str> {
+/// `OTEL_TRACES_EXPORTER`: whether spans are exported over OTLP.
+pub(super) fn parse_traces_exporter(text: &str) -> Result<bool, &'static str> {
     match text.trim() {
         "otlp" => Ok(true),
         "none" => Ok(false),
-        "prometheus" => Err(
-            "expected otlp or none; for Prometheus, answer with metrics::prometheus(&handle.metrics()) where it asks",
-        ),
         _ => Err("otlp or none"),
     }
 }
 
-/// `OTEL_TRACES_EXPORTER`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TracesExporter {
-    Otlp,
-    None,
-}
-
-impl FromStr for TracesExporter {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.trim() {
-            "otlp" => Ok(Self::Otlp),
-            "none" => Ok(Self::None),
-            _ => Err("otlp or none"),
-        }
+/// `OTEL_METRICS_EXPORTER`: the same of metrics.
+pub(super) fn parse_metrics_exporter(text: &str) -> Result<bool, &'static str> {
+    match text.trim() {
+        "prometheus" => Err(
+            "expected otlp or none; for Prometheus, answer with metrics::prometheus(&handle.metrics()) where it asks",
+        ),
+        other => parse_traces_exporter(other),
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 #[cfg(feature = "otlp-grpc")]
@@ -20,17 +19,15 @@ use opentelemetry_otlp::{
 use super::stats::Tally;
 use super::transport::{Background, Http};
 use crate::config::{
-    ConfigError, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, Secret, Temporality,
+    ConfigError, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, OtlpTarget, Temporality,
     problem_of_headers,
 };
 use crate::error::Error;
 
-/// Where exports of one kind go, and how.
-struct Target<'a> {
-    address: &'a str,
-    headers: &'a [(String, Secret)],
-    timeout: Duration,
-    gzip: bool,
+/// Exports of one kind, to be.
+struct Wanted<'a> {
+    target: &'a OtlpTarget,
+    address: String,
     /// Told of spans that the endpoint rejects.
     tally: Option<Arc<Tally>>,
 }
@@ -42,21 +39,16 @@ pub(super) fn spans(
     background: &Background,
     tally: Arc<Tally>,
 ) -> Result<SpanExporter, Error> {
-    let target = Target {
-        address: otlp.address(),
-        headers: &otlp.headers,
-        timeout: otlp.timeout,
-        gzip: otlp.gzip,
-        tally: Some(tally),
-    };
+    let wanted =
+        Wanted { target: &otlp.target, address: otlp.target.address("traces"), tally: Some(tally) };
     let exporter = SpanExporter::builder();
-    match otlp.protocol {
-        OtlpProtocol::HttpProtobuf => target.over_http(exporter.with_http())?.build(),
+    match otlp.target.protocol {
+        OtlpProtocol::HttpProtobuf => wanted.over_http(exporter.with_http())?.build(),
         #[cfg(feature = "otlp-grpc")]
         OtlpProtocol::Grpc => {
             // The channel is driven by the runtime that it is made on.
             let _inside = background.handle().enter();
-            target.over_grpc(exporter.with_tonic())?.build()
+            wanted.over_grpc(exporter.with_tonic())?.build()
         }
         #[cfg(not(feature = "otlp-grpc"))]
         OtlpProtocol::Grpc => return Err(without_grpc(background)),
@@ -71,24 +63,19 @@ pub(super) fn metrics(
 ) -> Result<MetricExporter, Error> {
     use opentelemetry_sdk::metrics::Temporality as Sdk;
 
-    let target = Target {
-        address: config.address(),
-        headers: &config.headers,
-        timeout: config.timeout,
-        gzip: config.gzip,
-        tally: None,
-    };
+    let wanted =
+        Wanted { target: &config.target, address: config.target.address("metrics"), tally: None };
     let exporter = MetricExporter::builder().with_temporality(match config.temporality {
         Temporality::Cumulative => Sdk::Cumulative,
         Temporality::Delta => Sdk::Delta,
         Temporality::LowMemory => Sdk::LowMemory,
     });
-    match config.protocol {
-        OtlpProtocol::HttpProtobuf => target.over_http(exporter.with_http())?.build(),
+    match config.target.protocol {
+        OtlpProtocol::HttpProtobuf => wanted.over_http(exporter.with_http())?.build(),
         #[cfg(feature = "otlp-grpc")]
         OtlpProtocol::Grpc => {
             let _inside = background.handle().enter();
-            target.over_grpc(exporter.with_tonic())?.build()
+            wanted.over_grpc(exporter.with_tonic())?.build()
         }
         #[cfg(not(feature = "otlp-grpc"))]
         OtlpProtocol::Grpc => return Err(without_grpc(background)),
@@ -96,7 +83,7 @@ pub(super) fn metrics(
     .map_err(|error| wrong(&error))
 }
 
-impl Target<'_> {
+impl Wanted<'_> {
     fn over_http<B: WithExportConfig + WithHttpConfig>(&self, builder: B) -> Result<B, Error> {
         if !cfg!(feature = "otlp-tls") && self.address.starts_with("https:") {
             return Err(without_feature(
@@ -105,13 +92,13 @@ impl Target<'_> {
                 "otlp-tls",
             ));
         }
-        let client = Http::new(self.headers()?, self.gzip, self.tally.clone())
+        let client = Http::new(self.headers()?, self.target.gzip, self.tally.clone())
             .map_err(|error| no_roots(&error))?;
         Ok(builder
             .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(self.address)
-            .with_timeout(self.timeout))
+            .with_endpoint(&self.address)
+            .with_timeout(self.target.timeout))
     }
 
     #[cfg(feature = "otlp-grpc")]
@@ -123,8 +110,8 @@ impl Target<'_> {
         let metadata = MetadataMap::from_headers(self.headers()?);
         let mut builder = builder
             .with_protocol(Protocol::Grpc)
-            .with_endpoint(self.address)
-            .with_timeout(self.timeout)
+            .with_endpoint(&self.address)
+            .with_timeout(self.target.timeout)
             .with_interceptor(move |mut request: tonic::Request<()>| {
                 *request.metadata_mut() = metadata.clone();
                 Ok(request)
@@ -132,7 +119,7 @@ impl Target<'_> {
         if self.address.starts_with("https:") {
             builder = builder.with_tls_config(ClientTlsConfig::new().with_native_roots());
         }
-        if self.gzip {
+        if self.target.gzip {
             builder = builder.with_compression(Compression::Gzip);
         }
         Ok(builder)
@@ -143,7 +130,7 @@ impl Target<'_> {
         let invalid = |problem: String| {
             Error::from(ConfigError::without_value("OTEL_EXPORTER_OTLP_HEADERS", problem))
         };
-        let pairs = self.headers.iter().map(|(name, value)| (name.as_str(), value.expose()));
+        let pairs = self.target.headers.iter().map(|(name, value)| (name.as_str(), value.expose()));
         if let Some(problem) = problem_of_headers(pairs.clone()) {
             return Err(invalid(problem));
         }

@@ -43,7 +43,7 @@ impl Metering {
             inner,
             background,
             // The exporter's own retries end before this.
-            timeout: wanted.timeout.saturating_add(Duration::from_secs(1)),
+            timeout: wanted.target.timeout.saturating_add(Duration::from_secs(1)),
             failing: AtomicBool::new(false),
             end,
         };

@@ -43,7 +43,7 @@ impl Exporting {
         let otlp = &config.otlp;
         let exporter = exporters::spans(otlp, &background, link.tally())?;
         // The SDK's own retries end before this.
-        let timeout = otlp.timeout.saturating_add(Duration::from_secs(1));
+        let timeout = otlp.target.timeout.saturating_add(Duration::from_secs(1));
         let exporter = link.counted(InBackground::new(exporter, &background, timeout));
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(otlp.queue_spans)

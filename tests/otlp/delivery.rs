@@ -25,7 +25,7 @@ fn the_spans_of_every_row_arrive_over_http_with_who_sent_them() {
     let mut config = exporting(&receiver.endpoint());
     config.service = "shop".to_owned();
     config.site_version = tracing_activity::model::Timestamp::from_micros(1_700_000_000_000_000);
-    config.otlp.headers = vec![("x-key".to_owned(), Secret::new("hunter2"))];
+    config.otlp.target.headers = vec![("x-key".to_owned(), Secret::new("hunter2"))];
     config.otlp.resource = vec![
         ("service.name".to_owned(), "another".to_owned()),
         ("deployment.environment.name".to_owned(), "test".to_owned()),
@@ -62,9 +62,9 @@ fn the_spans_of_every_row_arrive_over_http_with_who_sent_them() {
 fn sent(gzip: bool, headers: &[(&str, &str)]) -> axum::http::HeaderMap {
     let receiver = Receiver::start();
     let mut config = exporting(&receiver.endpoint());
-    config.otlp.gzip = gzip;
+    config.otlp.target.gzip = gzip;
     let pairs = headers.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value)));
-    config.otlp.headers = pairs.collect();
+    config.otlp.target.headers = pairs.collect();
     let (subscriber, guard, _sink) = installed(config);
     send(&subscriber, 10);
     assert!(guard.shutdown(DEADLINE).complete);
@@ -88,7 +88,7 @@ fn headers_are_sent_as_they_were_configured() {
 #[test]
 fn a_header_that_cannot_be_sent_is_an_error_that_names_the_variable() {
     let mut config = exporting("http://localhost:4318/v1/traces");
-    config.otlp.headers = vec![("x-key".to_owned(), Secret::new("hunter2\n"))];
+    config.otlp.target.headers = vec![("x-key".to_owned(), Secret::new("hunter2\n"))];
     let error = tracing_activity::builder().config(config).subscriber().unwrap_err();
     assert!(error.is_config(), "{error}");
     let error = error.to_string();
@@ -143,7 +143,7 @@ fn a_flush_waits_longer_than_the_sdk_does() {
         Vec::new()
     });
     let mut config = exporting(&receiver.endpoint());
-    config.otlp.timeout = Duration::from_mins(1);
+    config.otlp.target.timeout = Duration::from_mins(1);
     let (subscriber, guard, _sink) = installed(config);
     send(&subscriber, 10);
     let handle = guard.handle();
@@ -171,7 +171,7 @@ fn a_flush_waits_for_what_ended_before_it_and_not_for_later_spans() {
         Vec::new()
     });
     let mut config = exporting(&receiver.endpoint());
-    config.otlp.timeout = Duration::from_mins(1);
+    config.otlp.target.timeout = Duration::from_mins(1);
     // The flush alone exports.
     config.otlp.batch_interval = Duration::from_hours(1);
     let (subscriber, guard, _sink) = installed(config);
@@ -191,7 +191,7 @@ fn a_flush_waits_for_what_ended_before_it_and_not_for_later_spans() {
 fn a_flush_that_nobody_answers_ends_with_its_deadline() {
     let (_listener, endpoint) = black_hole();
     let mut config = exporting(&endpoint);
-    config.otlp.timeout = Duration::from_mins(1);
+    config.otlp.target.timeout = Duration::from_mins(1);
     let (subscriber, guard, _sink) = installed(config);
     send(&subscriber, 10);
     let start = Instant::now();
@@ -228,7 +228,7 @@ fn spans_that_the_endpoint_rejects_count_as_failed() {
 fn shut_down_in_time(shutdown: impl FnOnce(ShutdownGuard, Duration) -> bool) {
     let (_listener, endpoint) = black_hole();
     let mut config = exporting(&endpoint);
-    config.otlp.timeout = Duration::from_mins(1);
+    config.otlp.target.timeout = Duration::from_mins(1);
     let (subscriber, guard, sink) = installed(config);
     send(&subscriber, 100);
     let handle = guard.handle();
@@ -280,7 +280,7 @@ fn on_a_runtime_with_one_thread_everything_is_delivered_by_a_shutdown() {
 fn what_does_not_fit_into_the_queue_is_dropped_and_counted() {
     let (_listener, endpoint) = black_hole();
     let mut config = exporting(&endpoint);
-    config.otlp.timeout = Duration::from_mins(1);
+    config.otlp.target.timeout = Duration::from_mins(1);
     config.otlp.queue_spans = 64;
     let (subscriber, guard, _sink) = installed(config);
     send(&subscriber, 100);
@@ -308,7 +308,7 @@ fn nothing_is_exported_unless_it_is_asked_for() {
 #[test]
 fn a_protocol_that_this_build_lacks_is_an_error_that_names_the_feature() {
     let mut config = exporting("http://localhost:4317");
-    config.otlp.protocol = tracing_activity::config::OtlpProtocol::Grpc;
+    config.otlp.target.protocol = tracing_activity::config::OtlpProtocol::Grpc;
     let error = tracing_activity::builder().config(config).subscriber().unwrap_err();
     assert!(error.is_config(), "{error}");
     assert!(error.to_string().contains("otlp-grpc"), "{error}");
@@ -319,7 +319,7 @@ fn a_protocol_that_this_build_lacks_is_an_error_that_names_the_feature() {
 fn over_grpc_a_refused_port_is_a_counted_failure_and_a_black_hole_holds_nobody() {
     for (endpoint, failed) in [(refused(), 30), (black_hole().1, 30)] {
         let mut config = exporting(endpoint.trim_end_matches("/v1/traces"));
-        config.otlp.protocol = tracing_activity::config::OtlpProtocol::Grpc;
+        config.otlp.target.protocol = tracing_activity::config::OtlpProtocol::Grpc;
         let (subscriber, guard, _sink) = installed(config);
         send(&subscriber, 10);
         let handle = guard.handle();

@@ -12,8 +12,8 @@ use crate::support::{DEADLINE, exporting, installed, send};
 
 fn over_grpc(service: &Service) -> Config {
     let mut config = exporting(&service.endpoint());
-    config.otlp.protocol = OtlpProtocol::Grpc;
-    config.otlp.timeout = Duration::from_secs(10);
+    config.otlp.target.protocol = OtlpProtocol::Grpc;
+    config.otlp.target.timeout = Duration::from_secs(10);
     config
 }
 
@@ -22,8 +22,8 @@ fn the_spans_of_every_row_arrive_over_grpc_with_their_metadata() {
     for gzip in [false, true] {
         let service = Service::start();
         let mut config = over_grpc(&service);
-        config.otlp.gzip = gzip;
-        config.otlp.headers = vec![("X-Key".to_owned(), Secret::new("100%25 of a%2Bb"))];
+        config.otlp.target.gzip = gzip;
+        config.otlp.target.headers = vec![("X-Key".to_owned(), Secret::new("100%25 of a%2Bb"))];
         let (subscriber, guard, sink) = installed(config);
         send(&subscriber, 200);
         let handle = guard.handle();
@@ -52,9 +52,9 @@ fn the_last_numbers_arrive_over_grpc() {
     let service = Service::start();
     let mut config = over_grpc(&service);
     config.otlp.metrics.enabled = true;
-    config.otlp.metrics.protocol = OtlpProtocol::Grpc;
-    config.otlp.metrics.endpoint = Some(service.endpoint());
-    config.otlp.metrics.headers = vec![("x-key".to_owned(), Secret::new("hunter2"))];
+    config.otlp.metrics.target.protocol = OtlpProtocol::Grpc;
+    config.otlp.metrics.target.endpoint = Some(service.endpoint());
+    config.otlp.metrics.target.headers = vec![("x-key".to_owned(), Secret::new("hunter2"))];
     let (subscriber, guard, _sink) = installed(config);
     send(&subscriber, 5);
     assert!(guard.shutdown(DEADLINE).complete);
@@ -73,7 +73,7 @@ fn the_metadata_that_a_program_configured_are_not_changed_by_the_environment() {
     if std::env::var_os(CHILD).is_some() {
         let service = Service::start();
         let mut config = over_grpc(&service);
-        config.otlp.headers = vec![("x-key".to_owned(), Secret::new("mine"))];
+        config.otlp.target.headers = vec![("x-key".to_owned(), Secret::new("mine"))];
         let (subscriber, guard, _sink) = installed(config);
         send(&subscriber, 1);
         assert!(guard.shutdown(DEADLINE).complete);

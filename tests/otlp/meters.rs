@@ -17,7 +17,7 @@ use crate::support::{DEADLINE, config, exporting, installed, send};
 fn metering(endpoint: &str) -> Config {
     let mut config = config("all");
     config.otlp.metrics.enabled = true;
-    config.otlp.metrics.endpoint = Some(endpoint.to_owned());
+    config.otlp.metrics.target.endpoint = Some(endpoint.to_owned());
     config.otlp.metrics.interval = Duration::from_hours(1);
     config
 }
@@ -60,10 +60,10 @@ fn the_last_numbers_of_rows_and_spans_arrive_with_who_sent_them_when_all_is_over
     let receiver = Receiver::start();
     let mut config = metering(&receiver.metrics_endpoint());
     config.service = "shop".to_owned();
-    config.otlp.metrics.headers = vec![("x-key".to_owned(), Secret::new("hunter2"))];
-    config.otlp.metrics.gzip = true;
+    config.otlp.metrics.target.headers = vec![("x-key".to_owned(), Secret::new("hunter2"))];
+    config.otlp.metrics.target.gzip = true;
     config.otlp.enabled = true;
-    config.otlp.endpoint = Some(receiver.endpoint());
+    config.otlp.target.endpoint = Some(receiver.endpoint());
     let (subscriber, guard, _sink) = installed(config);
     send(&subscriber, 5);
     assert!(guard.shutdown(DEADLINE).complete);
@@ -117,7 +117,7 @@ fn the_numbers_arrive_every_interval_without_any_span() {
 fn no_metrics_are_exported_unless_they_are_asked_for() {
     let receiver = Receiver::start();
     let mut config = exporting(&receiver.endpoint());
-    config.otlp.metrics.endpoint = Some(receiver.metrics_endpoint());
+    config.otlp.metrics.target.endpoint = Some(receiver.metrics_endpoint());
     let (subscriber, guard, _sink) = installed(config);
     send(&subscriber, 5);
     assert!(guard.shutdown(DEADLINE).complete);
@@ -130,7 +130,7 @@ fn an_endpoint_of_metrics_that_never_answers_does_not_hold_the_shutdown_or_the_r
     let (_listener, hole) = black_hole();
     for endpoint in [hole, refused()] {
         let mut config = metering(&endpoint);
-        config.otlp.metrics.timeout = Duration::from_mins(1);
+        config.otlp.metrics.target.timeout = Duration::from_mins(1);
         config.otlp.metrics.interval = Duration::from_millis(5);
         let (subscriber, guard, sink) = installed(config);
         send(&subscriber, 10);
@@ -145,7 +145,7 @@ fn an_endpoint_of_metrics_that_never_answers_does_not_hold_the_shutdown_or_the_r
 #[test]
 fn a_header_of_metrics_that_cannot_be_sent_is_an_error() {
     let mut config = metering("http://localhost:4318/v1/metrics");
-    config.otlp.metrics.headers = vec![("x key".to_owned(), Secret::new("hunter2"))];
+    config.otlp.metrics.target.headers = vec![("x key".to_owned(), Secret::new("hunter2"))];
     let error = tracing_activity::builder().config(config).subscriber().unwrap_err();
     assert!(error.is_config(), "{error}");
     assert!(error.to_string().contains("HEADERS: pair 1"), "{error}");

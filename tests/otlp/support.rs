@@ -162,9 +162,9 @@ pub(crate) fn called(
 pub(crate) fn exporting(endpoint: &str) -> Config {
     let mut config = config("all");
     config.otlp.enabled = true;
-    config.otlp.endpoint = Some(endpoint.to_owned());
+    config.otlp.target.endpoint = Some(endpoint.to_owned());
     config.otlp.batch_interval = Duration::from_millis(20);
-    config.otlp.timeout = Duration::from_millis(500);
+    config.otlp.target.timeout = Duration::from_millis(500);
     config
 }
 

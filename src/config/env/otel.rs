@@ -2,21 +2,13 @@
 //! the layer's own counters.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use super::ConfigError;
 use super::reader::{Reader, either};
-use crate::config::otlp::{self, TracesExporter};
-use crate::config::{HeadSampling, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, Secret};
-
-/// What is set of one signal: by its own variable, else by that of all.
-struct Target {
-    endpoint: Option<String>,
-    protocol: Option<OtlpProtocol>,
-    headers: Option<Vec<(String, Secret)>>,
-    timeout: Option<Duration>,
-    gzip: Option<bool>,
-}
+use crate::config::otlp;
+use crate::config::{
+    HeadSampling, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, OtlpTarget, Secret,
+};
 
 /// The names of the variables of one signal.
 struct Signal {
@@ -48,13 +40,10 @@ const METRICS: Signal = Signal {
 
 impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
     pub(super) fn otlp(&self, default: OtlpConfig) -> Result<OtlpConfig, ConfigError> {
-        let traces = self.target(&TRACES)?;
-        let exporter = self.parsed("OTEL_TRACES_EXPORTER", TracesExporter::from_str)?;
+        let target = self.target(&TRACES, default.target)?;
+        let exporter = self.parsed("OTEL_TRACES_EXPORTER", otlp::parse_traces_exporter)?;
         let disabled = self.switch("OTEL_SDK_DISABLED")?.unwrap_or(false);
-        let wanted = match exporter {
-            Some(exporter) => exporter == TracesExporter::Otlp,
-            None => traces.endpoint.is_some(),
-        };
+        let wanted = exporter.unwrap_or(target.endpoint.is_some());
         let argument = self.parsed("OTEL_TRACES_SAMPLER_ARG", |text| {
             let rate = text.trim().parse::<f64>().ok().filter(|it| (0.0..=1.0).contains(it));
             rate.map(|_| text.trim().to_owned()).ok_or("a number from 0 to 1")
@@ -63,11 +52,7 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             .parsed("OTEL_TRACES_SAMPLER", |text| HeadSampling::parse(text, argument.as_deref()))?;
         Ok(OtlpConfig {
             enabled: wanted && !disabled,
-            endpoint: traces.endpoint,
-            protocol: traces.protocol.unwrap_or(default.protocol),
-            headers: traces.headers.unwrap_or(default.headers),
-            timeout: traces.timeout.unwrap_or(default.timeout),
-            gzip: traces.gzip.unwrap_or(default.gzip),
+            target,
             resource: self
                 .parsed("OTEL_RESOURCE_ATTRIBUTES", otlp::parse_pairs)?
                 .unwrap_or(default.resource),
@@ -96,15 +81,11 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
         default: OtlpMetricsConfig,
         disabled: bool,
     ) -> Result<OtlpMetricsConfig, ConfigError> {
-        let target = self.target(&METRICS)?;
+        let target = self.target(&METRICS, default.target)?;
         let wanted = self.parsed("OTEL_METRICS_EXPORTER", otlp::parse_metrics_exporter)?;
         Ok(OtlpMetricsConfig {
             enabled: wanted.unwrap_or(default.enabled) && !disabled,
-            endpoint: target.endpoint,
-            protocol: target.protocol.unwrap_or(default.protocol),
-            headers: target.headers.unwrap_or(default.headers),
-            timeout: target.timeout.unwrap_or(default.timeout),
-            gzip: target.gzip.unwrap_or(default.gzip),
+            target,
             interval: self.milliseconds("OTEL_METRIC_EXPORT_INTERVAL")?.unwrap_or(default.interval),
             temporality: self
                 .parsed("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", FromStr::from_str)?
@@ -112,31 +93,35 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
         })
     }
 
-    fn target(&self, signal: &Signal) -> Result<Target, ConfigError> {
+    /// What is set of one signal: by its own variable, else by that of all.
+    fn target(&self, signal: &Signal, default: OtlpTarget) -> Result<OtlpTarget, ConfigError> {
         let protocol = either([signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"], |name| {
             self.parsed(name, OtlpProtocol::from_str)
         })?;
+        let protocol = protocol.unwrap_or(default.protocol);
         let common = self.parsed("OTEL_EXPORTER_OTLP_ENDPOINT", otlp::parse_endpoint)?;
-        let common = match protocol.unwrap_or_default() {
+        let common = match protocol {
             OtlpProtocol::HttpProtobuf => common.map(|it| otlp::below(&it, signal.path)),
             OtlpProtocol::Grpc => common,
         };
-        Ok(Target {
-            endpoint: self.parsed(signal.endpoint, otlp::parse_endpoint)?.or(common),
+        let own = self.parsed(signal.endpoint, otlp::parse_endpoint)?;
+        let headers =
+            either([signal.headers, "OTEL_EXPORTER_OTLP_HEADERS"], |name| self.headers(name))?;
+        let timeout =
+            either([signal.timeout, "OTEL_EXPORTER_OTLP_TIMEOUT"], |name| self.milliseconds(name))?;
+        let gzip = either([signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"], |name| {
+            self.parsed(name, |text| match text.trim() {
+                "gzip" => Ok(true),
+                "none" => Ok(false),
+                _ => Err("gzip or none"),
+            })
+        })?;
+        Ok(OtlpTarget {
+            endpoint: own.or(common).or(default.endpoint),
             protocol,
-            headers: either([signal.headers, "OTEL_EXPORTER_OTLP_HEADERS"], |name| {
-                self.headers(name)
-            })?,
-            timeout: either([signal.timeout, "OTEL_EXPORTER_OTLP_TIMEOUT"], |name| {
-                self.milliseconds(name)
-            })?,
-            gzip: either([signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"], |name| {
-                self.parsed(name, |text| match text.trim() {
-                    "gzip" => Ok(true),
-                    "none" => Ok(false),
-                    _ => Err("gzip or none"),
-                })
-            })?,
+            headers: headers.unwrap_or(default.headers),
+            timeout: timeout.unwrap_or(default.timeout),
+            gzip: gzip.unwrap_or(default.gzip),
         })
     }
 

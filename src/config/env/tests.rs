@@ -126,12 +126,12 @@ fn spans_are_exported_where_an_endpoint_asks_for_it_and_nothing_forbids_it() {
     assert!(otlp(&[("OTEL_TRACES_EXPORTER", "otlp")]).enabled);
     assert!(!otlp(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]).enabled);
     assert!(!otlp(&[endpoint, ("OTEL_SDK_DISABLED", "true")]).enabled);
-    assert_eq!(otlp(&[endpoint]).address(), "http://collector:4318/v1/traces");
+    assert_eq!(otlp(&[endpoint]).target.address("traces"), "http://collector:4318/v1/traces");
     let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://other/x");
-    assert_eq!(otlp(&[endpoint, whole]).address(), "http://other/x");
+    assert_eq!(otlp(&[endpoint, whole]).target.address("traces"), "http://other/x");
     let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-    assert_eq!(otlp(&[endpoint, grpc]).address(), "http://collector:4318/");
-    assert_eq!(otlp(&[grpc]).address(), "http://localhost:4317");
+    assert_eq!(otlp(&[endpoint, grpc]).target.address("traces"), "http://collector:4318/");
+    assert_eq!(otlp(&[grpc]).target.address("traces"), "http://localhost:4317");
 }
 
 #[test]
@@ -144,10 +144,10 @@ fn metrics_are_exported_where_they_are_asked_for_and_nothing_forbids_it() {
     assert!(metrics(&[wanted]).enabled);
     assert!(!metrics(&[("OTEL_METRICS_EXPORTER", "none")]).enabled);
     assert!(!metrics(&[wanted, ("OTEL_SDK_DISABLED", "true")]).enabled);
-    assert_eq!(metrics(&[wanted]).address(), "http://localhost:4318/v1/metrics");
-    assert_eq!(metrics(&[endpoint]).address(), "http://collector:4318/v1/metrics");
+    assert_eq!(metrics(&[wanted]).target.address("metrics"), "http://localhost:4318/v1/metrics");
+    assert_eq!(metrics(&[endpoint]).target.address("metrics"), "http://collector:4318/v1/metrics");
     let whole = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://other/x");
-    assert_eq!(metrics(&[endpoint, whole]).address(), "http://other/x");
+    assert_eq!(metrics(&[endpoint, whole]).target.address("metrics"), "http://other/x");
     let own = [
         ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "250"),
@@ -159,13 +159,19 @@ fn metrics_are_exported_where_they_are_asked_for_and_nothing_forbids_it() {
         endpoint,
     ];
     let it = metrics(&own);
-    assert_eq!((it.address(), it.protocol), ("http://collector:4318/", OtlpProtocol::Grpc));
-    assert_eq!((it.timeout, it.interval), (Duration::from_millis(250), Duration::from_secs(5)));
-    assert_eq!((it.gzip, it.headers[0].0.as_str()), (true, "x"));
+    assert_eq!(
+        (it.target.address("metrics"), it.target.protocol),
+        ("http://collector:4318/".to_owned(), OtlpProtocol::Grpc)
+    );
+    assert_eq!(
+        (it.target.timeout, it.interval),
+        (Duration::from_millis(250), Duration::from_secs(5))
+    );
+    assert_eq!((it.target.gzip, it.target.headers[0].0.as_str()), (true, "x"));
     assert_eq!(it.temporality, Temporality::Delta);
     let traces = with(&own).unwrap().otlp;
-    assert_eq!((traces.protocol, traces.gzip), (OtlpProtocol::HttpProtobuf, false));
-    assert_eq!(traces.headers[0].0, "y");
+    assert_eq!((traces.target.protocol, traces.target.gzip), (OtlpProtocol::HttpProtobuf, false));
+    assert_eq!(traces.target.headers[0].0, "y");
 }
 
 #[test]
