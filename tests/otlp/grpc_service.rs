@@ -4,16 +4,17 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::receiver::unzipped;
+use crate::receiver::{serve_on_a_thread, unzipped};
 
 /// The methods of the two services.
 pub(crate) const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -33,33 +34,17 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn start() -> Self {
         let calls = Arc::<Mutex<Vec<Call>>>::default();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, told) = mpsc::channel();
         let kept = Arc::clone(&calls);
-        std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
-                let serve = async {
-                    loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        let kept = Arc::clone(&kept);
-                        let service = hyper::service::service_fn(move |request| {
-                            answer(request, Arc::clone(&kept))
-                        });
-                        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                        tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
-                    }
-                };
-                tokio::select! {
-                    () = serve => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { address: told.recv().unwrap(), calls, _stop: stop }
+        let serve = async move |listener: TcpListener| loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let kept = Arc::clone(&kept);
+            let service =
+                hyper::service::service_fn(move |request| answer(request, Arc::clone(&kept)));
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+        };
+        let (address, stop) = serve_on_a_thread(serve);
+        Self { address, calls, _stop: stop }
     }
 
     pub(crate) fn endpoint(&self) -> String {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use opentelemetry::trace::{Span as _, TraceContextExt as _, Tracer as _, TracerProvider as _};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
-    InMemorySpanExporter, SdkTracerProvider, SimpleSpanProcessor, Span, SpanData, SpanProcessor,
+    InMemorySpanExporter, SimpleSpanProcessor, Span, SpanData, SpanProcessor,
 };
 use tracing::{Dispatch, info_span};
 use tracing_activity::otlp::Link;
 use tracing_activity::sink::MemorySink;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::support::{DEADLINE, Fixture, config, request};
+use crate::support::{DEADLINE, Fixture, config, provider, request};
 
 #[test]
 fn spans_beyond_the_cap_of_a_trace_are_left_out_and_counted() {
@@ -129,11 +129,7 @@ fn a_processor_that_panics_costs_neither_a_row_nor_another_span() {
     let config = config("all");
     let link = Link::new(&config);
     let exporter = InMemorySpanExporter::default();
-    let provider = SdkTracerProvider::builder()
-        .with_span_processor(link.gate(Moody(SimpleSpanProcessor::new(exporter.clone()))))
-        .with_sampler(link.sampler())
-        .with_id_generator(link.id_generator())
-        .build();
+    let provider = provider(&link, Moody(SimpleSpanProcessor::new(exporter.clone())));
     let sink = MemorySink::new();
     let builder = tracing_activity::builder().config(config).sink(sink.clone()).link(&link);
     let (layer, guard) = builder.build().unwrap();

@@ -35,40 +35,30 @@ impl Receiver {
     pub(crate) fn answering(answer: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let answer = Arc::new(answer);
         let (received, metrics) = (Received::default(), Received::default());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, told) = mpsc::channel();
         let kept = Arc::clone(&received);
         let kept_metrics = Arc::clone(&metrics);
-        std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
-                let take = move |headers: HeaderMap, body: Bytes| async move {
-                    let request = ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap();
-                    let number = {
-                        let mut kept = kept.lock().unwrap();
-                        kept.push((headers, request));
-                        kept.len() - 1
-                    };
-                    ([("content-type", "application/x-protobuf")], answer(number))
+        let serve = async move |listener| {
+            let take = move |headers: HeaderMap, body: Bytes| async move {
+                let request = ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap();
+                let number = {
+                    let mut kept = kept.lock().unwrap();
+                    kept.push((headers, request));
+                    kept.len() - 1
                 };
-                let take_metrics = move |headers: HeaderMap, body: Bytes| async move {
-                    let request = ExportMetricsServiceRequest::decode(plain(&headers, body));
-                    kept_metrics.lock().unwrap().push((headers, request.unwrap()));
-                    [("content-type", "application/x-protobuf")]
-                };
-                let app = Router::new()
-                    .route("/v1/traces", post(take))
-                    .route("/v1/metrics", post(take_metrics));
-                tokio::select! {
-                    it = axum::serve(listener, app) => it.unwrap(),
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { address: told.recv().unwrap(), received, metrics, _stop: stop }
+                ([("content-type", "application/x-protobuf")], answer(number))
+            };
+            let take_metrics = move |headers: HeaderMap, body: Bytes| async move {
+                let request = ExportMetricsServiceRequest::decode(plain(&headers, body));
+                kept_metrics.lock().unwrap().push((headers, request.unwrap()));
+                [("content-type", "application/x-protobuf")]
+            };
+            let app = Router::new()
+                .route("/v1/traces", post(take))
+                .route("/v1/metrics", post(take_metrics));
+            axum::serve(listener, app).await.unwrap();
+        };
+        let (address, stop) = serve_on_a_thread(serve);
+        Self { address, received, metrics, _stop: stop }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -111,6 +101,26 @@ pub(crate) fn unzipped(bytes: &[u8]) -> Bytes {
     let mut plain = Vec::new();
     flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
     plain.into()
+}
+
+/// Serves what connects to a free port, on a thread of its own, until the sender is dropped.
+pub(crate) fn serve_on_a_thread(
+    serve: impl AsyncFnOnce(tokio::net::TcpListener) + Send + 'static,
+) -> (SocketAddr, oneshot::Sender<()>) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tell.send(listener.local_addr().unwrap()).unwrap();
+            tokio::select! {
+                () = serve(listener) => {}
+                _ = stopped => {}
+            }
+        });
+    });
+    (told.recv().unwrap(), stop)
 }
 
 /// An address where nobody listens.

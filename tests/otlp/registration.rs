@@ -11,9 +11,9 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SimpleSpanProcessor};
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SimpleSpanProcessor};
 
-use crate::support::{DEADLINE, config, request};
+use crate::support::{DEADLINE, config, provider, request};
 
 /// Holds the registration of one callsite until it is told to go on.
 struct Slow {
@@ -40,11 +40,7 @@ fn a_span_that_another_thread_is_registering_is_exported_too() {
     let config = config("all");
     let link = Link::new(&config);
     let exporter = InMemorySpanExporter::default();
-    let provider = SdkTracerProvider::builder()
-        .with_span_processor(link.gate(SimpleSpanProcessor::new(link.counted(exporter.clone()))))
-        .with_sampler(link.sampler())
-        .with_id_generator(link.id_generator())
-        .build();
+    let provider = provider(&link, SimpleSpanProcessor::new(link.counted(exporter.clone())));
     let sink = MemorySink::new();
     let builder = tracing_activity::builder().config(config).sink(sink.clone()).link(&link);
     let (layer, guard) = builder.build().unwrap();

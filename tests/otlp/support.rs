@@ -5,6 +5,7 @@ use std::time::Duration;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, SdkTracer, SdkTracerProvider, SimpleSpanProcessor, SpanData,
+    SpanProcessor,
 };
 use tracing::{Dispatch, Span, info_span};
 use tracing_activity::Config;
@@ -26,6 +27,15 @@ pub(crate) fn config(policy: &str) -> Config {
     config.pipeline.batch_interval = Duration::from_millis(1);
     config.http.traceparent = tracing_activity::config::TraceparentTrust::Always;
     config
+}
+
+/// A provider whose spans are decided about by this link before `inner` has them.
+pub(crate) fn provider(link: &Link, inner: impl SpanProcessor + 'static) -> SdkTracerProvider {
+    SdkTracerProvider::builder()
+        .with_span_processor(link.gate(inner))
+        .with_sampler(link.sampler())
+        .with_id_generator(link.id_generator())
+        .build()
 }
 
 pub(crate) struct Fixture {
@@ -51,11 +61,7 @@ impl Fixture {
         let exporter = InMemorySpanExporter::default();
         // This processor hands on nothing that is not marked as sampled.
         let inner = SimpleSpanProcessor::new(link.counted(exporter.clone()));
-        let provider = SdkTracerProvider::builder()
-            .with_span_processor(link.gate(inner))
-            .with_sampler(link.sampler())
-            .with_id_generator(link.id_generator())
-            .build();
+        let provider = provider(&link, inner);
         let tracer = provider.tracer("test");
         let sink = MemorySink::new();
         let builder = tracing_activity::builder().config(config).sink(sink.clone()).link(&link);
