@@ -14,13 +14,13 @@
 //! Nothing here knows OpenTelemetry's types.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 
 use tracing_core::span::Id;
 use tracing_core::{Dispatch, Metadata};
 
 use super::callsite::Role;
+use super::panics::caught;
 use super::root::Root;
 use super::shared::Shared;
 use super::thread::{Active, Place, with_thread};
@@ -156,14 +156,11 @@ impl Requests {
 
 /// Runs code behind the bridge, whose panic is counted and goes no further.
 fn guarded<T>(counters: &Counters, code: impl FnOnce() -> T) -> Option<T> {
-    let result = catch_unwind(AssertUnwindSafe(code));
+    let result = caught(code);
+    if result.is_none() {
+        counters.count_panic();
+    }
     result
-        .map_err(|payload| {
-            // Dropping the payload could panic again.
-            std::mem::forget(payload);
-            counters.count_panic();
-        })
-        .ok()
 }
 
 /// Tells the bridge what becomes of a trace. Where its spans were collected, the caller's word

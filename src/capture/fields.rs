@@ -4,12 +4,12 @@
 //! allocated per field once the buffers have grown. Names are the callsite's own static text.
 
 use std::fmt::{self, Write as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tracing_core::field::{Field, Visit};
 
 use super::callsite::{Callsite, Signal};
 use super::outcome::Signals;
+use super::panics::caught;
 use crate::model::{TraceId, Value};
 use crate::redact::Nature;
 
@@ -207,15 +207,12 @@ impl Fields {
         let start = self.text.len();
         let end = start + self.room(owner, limits);
         let mut writer = Bounded { text: &mut self.text, end, full: false };
-        match catch_unwind(AssertUnwindSafe(|| writer.write_fmt(value))) {
-            Ok(_) => self.truncated |= writer.full,
-            Err(payload) => {
-                // Dropping the payload could panic again.
-                std::mem::forget(payload);
-                self.text.truncate(start);
-                self.panicked = true;
-                return self.push_text(owner, field, "(formatting panicked)", limits);
-            }
+        let written = caught(|| writer.write_fmt(value));
+        self.truncated |= writer.full;
+        if written.is_none() {
+            self.text.truncate(start);
+            self.panicked = true;
+            return self.push_text(owner, field, "(formatting panicked)", limits);
         }
         self.push_range(owner, field, start, limits);
     }

@@ -1,6 +1,5 @@
 //! [`ActivityLayer`]: the callbacks, each as short as its fast path allows.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tracing_core::span::{Attributes, Id, Record};
@@ -90,9 +89,7 @@ fn on_thread(layer: u32, f: impl FnOnce(&mut ThreadState, u32) -> bool) -> bool 
 /// whether to run it at all, whose answer is no for most spans of many programs.
 #[inline(never)]
 fn caught(shared: &Arc<Shared>, f: impl FnOnce(&Arc<Shared>)) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(shared))) {
-        // Dropping the payload could panic again.
-        std::mem::forget(payload);
+    if panics::caught(|| f(shared)).is_none() {
         shared.panicked();
     }
 }

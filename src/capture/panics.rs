@@ -2,9 +2,10 @@
 //!
 //! A span that is left by a panic shows only that it happened; the message goes to the panic
 //! hook. [`install_hook`] adds a hook before the present one that remembers the message for the
-//! thread, so that the row can tell it.
+//! thread, so that the row can tell it. [`caught`] runs what may panic and must not be heard of.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,6 +41,19 @@ pub(crate) fn install_hook() {
             previous(info);
         }));
     });
+}
+
+/// Runs `f`; `None` where it panicked.
+#[inline]
+pub(super) fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            // Dropping the payload could panic again.
+            std::mem::forget(payload);
+            None
+        }
+    }
 }
 
 /// A panic that leaves a span.

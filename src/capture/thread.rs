@@ -7,11 +7,11 @@
 //! finds it taken and goes the slow way through the registry.
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::callsite::Roles;
+use super::panics;
 use super::root::Root;
 
 /// An index that is not known because another thread holds the buffer.
@@ -103,10 +103,7 @@ impl Drop for ThreadState {
     /// the application gave it. A panic here would end the process.
     fn drop(&mut self) {
         let parts = (std::mem::take(&mut self.actives), self.newest.take());
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(parts))) {
-            // Dropping the payload could panic again.
-            std::mem::forget(payload);
-        }
+        let _ = panics::caught(|| drop(parts));
     }
 }
 

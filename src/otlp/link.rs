@@ -75,9 +75,9 @@ impl Link {
     }
 
     /// Takes out of spans what is taken out of rows, as `ACTIVITY_REDACT` and
-    /// `ACTIVITY_CLIENT_ADDRESS` say, and counts what `exporter` delivers. With it the spans waiting for export are bounded by
-    /// [`queue_spans`](crate::config::OtlpConfig::queue_spans), which must not be more than the inner
-    /// processor holds.
+    /// `ACTIVITY_CLIENT_ADDRESS` say, and counts what `exporter` delivers. With it the spans waiting for
+    /// export are bounded by [`queue_spans`](crate::config::OtlpConfig::queue_spans), which must not be
+    /// more than the inner processor holds.
     #[must_use]
     pub fn counted<E: SpanExporter>(&self, exporter: E) -> CountedExporter<E> {
         CountedExporter::new(exporter, Arc::clone(&self.core.tally), self.cleaner.clone())
