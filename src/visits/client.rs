@@ -1,5 +1,6 @@
 //! What kind of client it is, by what it calls itself.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -14,9 +15,9 @@ const MAX_BYTES: usize = 512;
 /// User agents that a thread remembers.
 const REMEMBERED: usize = 1024;
 
-/// What came after the list of the crate `isbot`: the crawlers of language models, and probes of
-/// orchestrators and load balancers.
-const NEWER: [&str; 16] = [
+/// What the list of the crate `isbot` lacks: the crawlers of language models, probes of orchestrators,
+/// load balancers and monitors, and a scanner.
+const MORE: [&str; 21] = [
     "gptbot",
     "oai-searchbot",
     "chatgpt-user",
@@ -33,11 +34,25 @@ const NEWER: [&str; 16] = [
     "^kube-probe",
     "^elb-healthchecker|^googlehc|^healthcheck|uptime-?kuma",
     "blackbox.exporter|headlesschrome",
+    "^cohere-ai",
+    "^img2dataset",
+    "^datadog/?synthetics",
+    "^prometheus/|^consul health check",
+    "nikto/",
 ];
+
+/// What is on that list and is no program that comes by itself: the library by which applications of
+/// Android call, and the name of a tablet.
+const FEWER: [&str; 2] = ["okhttp", "m_bot_tab"];
+
+/// Words by which a program says that it is one, also where a device's name should stand.
+const SAY_SO: [&str; 8] =
+    ["http", "@", "compatible", "crawl", "spider", "google", "bing", "preview"];
 
 static BOTS: LazyLock<Bots> = LazyLock::new(|| {
     let mut bots = Bots::default();
-    bots.append(&NEWER);
+    bots.append(&MORE);
+    bots.remove(&FEWER);
     bots
 });
 
@@ -65,15 +80,59 @@ pub(crate) fn kind_of(user_agent: &str) -> ClientKind {
 
 fn classify(agent: &str) -> ClientKind {
     let agent = agent.trim();
-    if BOTS.is_bot(agent) {
-        return if agent.is_empty() { ClientKind::Unknown } else { ClientKind::Bot };
-    }
     match agent {
         "" => ClientKind::Unknown,
+        _ if BOTS.is_bot(&without_device(agent)) => ClientKind::Bot,
         _ if agent.starts_with("Mozilla/") || agent.starts_with("Opera/") => ClientKind::Browser,
         _ => ClientKind::Other,
     }
 }
+
+/// The text without the names of devices that hold `bot`, such as those of the makers Cubot and M Bot:
+/// in the comment of Android, and in what applications of Facebook say of the device.
+fn without_device(agent: &str) -> Cow<'_, str> {
+    let holds_bot = |text: &str| text.to_ascii_lowercase().contains("bot");
+    if !holds_bot(agent) || !agent.contains("Android") {
+        return Cow::Borrowed(agent);
+    }
+    let mut out = String::with_capacity(agent.len());
+    let mut rest = agent;
+    while let Some(at) = rest.find(['(', '[']) {
+        let (before, from) = rest.split_at(at);
+        let end = from.find([')', ']']).unwrap_or(from.len());
+        let (comment, behind) = from.split_at(end);
+        let of_facebook = comment.starts_with("[FB");
+        let of_android = comment.contains("Android") || before.trim_end().ends_with("Android");
+        out.push_str(before);
+        for (nth, part) in comment.split(';').enumerate() {
+            let name = part.split(" Build/").next().unwrap_or_default();
+            let is_device = if of_facebook {
+                ["FBMF/", "FBBD/", "FBDV/"].iter().any(|it| name.starts_with(it))
+            } else {
+                of_android && !name.contains('/')
+            };
+            let says_so = || {
+                let name = name.to_ascii_lowercase();
+                SAY_SO.iter().any(|word| name.contains(word))
+            };
+            out.push_str(if nth == 0 { "" } else { ";" });
+            if nth == 0 || !is_device || !holds_bot(name) || says_so() {
+                out.push_str(part);
+            }
+        }
+        rest = behind;
+        if let Some(close) = rest.get(..1) {
+            out.push_str(close);
+            rest = &rest[1..];
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+#[path = "agents.rs"]
+mod agents;
 
 #[cfg(test)]
 mod tests {
@@ -81,52 +140,30 @@ mod tests {
 
     #[test]
     fn bots_browsers_and_others_are_told_apart() {
-        const CHROME: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
-        for (agent, expected) in [
-            ("", ClientKind::Unknown),
-            ("  ", ClientKind::Unknown),
-            (CHROME, ClientKind::Browser),
-            (
-                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1",
-                ClientKind::Browser,
-            ),
-            (
-                "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:143.0) Gecko/20100101 Firefox/143.0",
-                ClientKind::Browser,
-            ),
-            (
-                "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
-                ClientKind::Bot,
-            ),
-            (
-                "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)",
-                ClientKind::Bot,
-            ),
-            (
-                "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; ClaudeBot/1.0; +claudebot@anthropic.com)",
-                ClientKind::Bot,
-            ),
-            (
-                "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/140.0.0.0 Safari/537.36",
-                ClientKind::Bot,
-            ),
-            (
-                "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
-                ClientKind::Bot,
-            ),
-            ("kube-probe/1.31", ClientKind::Bot),
-            ("ELB-HealthChecker/2.0", ClientKind::Bot),
-            ("curl/8.5.0", ClientKind::Bot),
-            ("ShopApp/3.2 (iOS 18.0)", ClientKind::Other),
+        let mut wrong = Vec::new();
+        for (agents, expected) in [
+            (agents::BOTS, ClientKind::Bot),
+            (agents::BROWSERS, ClientKind::Browser),
+            (agents::OTHERS, ClientKind::Other),
+            (&["", "  "], ClientKind::Unknown),
         ] {
-            assert_eq!(kind_of(agent), expected, "{agent}");
-            assert_eq!(kind_of(agent), expected, "remembered: {agent}");
+            for agent in agents {
+                // The second time it is remembered.
+                let kinds = [kind_of(agent), kind_of(agent)];
+                if kinds != [expected; 2] {
+                    wrong.push(format!("{kinds:?}: {agent}"));
+                }
+            }
         }
-        // However long it is, only its beginning is looked at.
-        assert_eq!(
-            kind_of(&format!("{CHROME}{}Googlebot", " é".repeat(9000))),
-            ClientKind::Browser
-        );
+        assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+        assert!(agents::BOTS.len() > 60 && agents::BROWSERS.len() > 60);
+    }
+
+    #[test]
+    fn only_the_beginning_of_a_name_is_looked_at() {
+        let browser = agents::BROWSERS[0];
+        let long = format!("{browser}{}Googlebot", " é".repeat(9000));
+        assert_eq!(kind_of(&long), ClientKind::Browser);
     }
 
     #[test]
