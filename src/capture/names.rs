@@ -12,7 +12,7 @@ use super::buffer::Buffer;
 use super::fields::FieldRecord;
 use super::mapping::text;
 use crate::model::{Outcome, TraceId, known_method};
-use crate::redact::{Redactor, path_and_query};
+use crate::redact::{Redactor, path_and_query, without_mark};
 use crate::sampling::{Decision, Finished, randomness};
 
 /// gRPC's code for what nobody serves.
@@ -81,9 +81,9 @@ impl<'a> Names<'a> {
         let Some(url) = self.url.as_deref().map(path_and_query) else { return String::new() };
         match self.query.as_deref() {
             Some(query) if !query.is_empty() && !url.contains('?') => {
-                redactor.url(&[url, "?", query.trim_start_matches('?')].concat())
+                redactor.target(&[url, "?", without_mark(query)].concat())
             }
-            _ => redactor.url(url),
+            _ => redactor.target(url),
         }
     }
 

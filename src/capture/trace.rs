@@ -7,7 +7,7 @@ use super::callsite::Callsite;
 use super::fields::{EVENT, FieldRecord};
 use super::mapping::text;
 use crate::model::{EventRecord, Level, Outcome, SpanRecord, Trace, Value};
-use crate::redact::{CARD, Nature, Redactor, SECRET, ip};
+use crate::redact::{CARD, Nature, Redactor, SECRET, ip, without_mark};
 
 /// The trace that a buffer records.
 pub(super) fn trace(buffer: &Buffer) -> Trace {
@@ -100,9 +100,10 @@ fn value(buffer: &Buffer, record: &FieldRecord, callsite: &Callsite) -> Value {
             Value::Str(stored.map(|it| it.to_canonical().to_string()).unwrap_or_default().into())
         }
         (Nature::Query, Some(text)) => {
-            Value::Str(redactor.query(text.trim_start_matches('?')).to_string().into())
+            Value::Str(redactor.query(without_mark(text)).to_string().into())
         }
         (Nature::Address, Some(text)) => Value::Str(redactor.url(text).into()),
+        (Nature::Target, Some(text)) => Value::Str(redactor.target(text).into()),
         _ => attribute(redactor, buffer.fields.value(record)),
     }
 }

@@ -9,7 +9,7 @@ use opentelemetry::{Array, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::SpanData;
 
 use crate::config::{Config, StoredAddress};
-use crate::redact::{CARD, Nature, Redactor, SECRET, ip};
+use crate::redact::{CARD, Nature, Redactor, SECRET, ip, without_mark};
 
 /// Takes out of spans what is taken out of rows.
 #[derive(Debug, Clone)]
@@ -56,13 +56,17 @@ impl Cleaner {
                     *text = address.map(|it| it.to_string()).unwrap_or_default().into();
                 }
                 (Nature::Query, Value::String(text)) => {
-                    let query = text.as_str().trim_start_matches('?');
+                    let query = without_mark(text.as_str());
                     let query = self.redactor.query(query).to_string();
                     *text = query.into();
                 }
-                (Nature::Address, Value::String(text)) => {
+                (nature @ (Nature::Address | Nature::Target), Value::String(text)) => {
                     // The conventions want absolute addresses with their scheme.
-                    let mut url = self.redactor.url_with_scheme(text.as_str());
+                    let mut url = if nature == Nature::Target {
+                        self.redactor.target_with_scheme(text.as_str())
+                    } else {
+                        self.redactor.url_with_scheme(text.as_str())
+                    };
                     self.redactor.text(&mut url);
                     *text = url.into();
                 }

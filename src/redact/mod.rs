@@ -32,7 +32,7 @@ use serde_json::Value as Json;
 pub(crate) use nature::{Nature, ip};
 use secrets::Patterns;
 pub(crate) use secrets::is_secret_name;
-pub(crate) use url::{path_and_query, path_of};
+pub(crate) use url::{path_and_query, path_of, without_mark};
 
 use crate::config::{JsonPointer, RedactConfig, RedactPattern};
 
@@ -67,10 +67,28 @@ impl Redactor {
         url::scrubbed(url, &self.config.keep_query)
     }
 
-    /// The same with its scheme.
+    /// The target of a request: as sent where it is a path, else like an address.
+    pub(crate) fn target(&self, target: &str) -> String {
+        url::scrubbed_target(target, &self.config.keep_query)
+    }
+
+    /// A path as sent, without what looks like a password.
+    #[cfg(feature = "tower")]
+    pub(crate) fn path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        url::path(path)
+    }
+
+    /// An address with its scheme.
     #[cfg(feature = "otlp")]
     pub(crate) fn url_with_scheme(&self, url: &str) -> String {
         format!("{}{}", url::scheme(url), self.url(url))
+    }
+
+    /// A target with its scheme, where it has one.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn target_with_scheme(&self, target: &str) -> String {
+        let scheme = if target.starts_with('/') { "" } else { url::scheme(target) };
+        format!("{scheme}{}", self.target(target))
     }
 
     /// A query, without its `?`, whose values are replaced likewise.

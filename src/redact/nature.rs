@@ -19,6 +19,8 @@ pub(crate) enum Nature {
     Query,
     /// An address that may hold a query.
     Address,
+    /// What a request asks for: a path or an address, which may hold a query.
+    Target,
 }
 
 impl Nature {
@@ -32,16 +34,10 @@ impl Nature {
             | "net.peer.ip"
             | "net.sock.peer.addr" => Self::Ip,
             "url.query" => Self::Query,
-            "uri"
-            | "url"
-            | "path"
-            | "url.path"
-            | "url.full"
-            | "http.url"
-            | "http.target"
-            | "referer"
-            | "http.referer"
-            | "http.request.header.referer" => Self::Address,
+            "uri" | "url" | "path" | "url.path" | "url.full" | "http.url" | "http.target" => {
+                Self::Target
+            }
+            "referer" | "http.referer" | "http.request.header.referer" => Self::Address,
             _ if is_secret_name(name) => Self::Secret,
             _ => Self::Plain,
         }

@@ -88,3 +88,38 @@ fn what_is_not_looked_for_stays_in_spans_too() {
         assert!(shown.contains(kept), "{kept}: {shown}");
     }
 }
+
+#[test]
+fn what_was_asked_for_is_exported_as_it_was_sent() {
+    let fixture = Fixture::new(config("all"));
+    fixture.run(|| {
+        let root = info_span!(
+            "request",
+            http.request.method = "GET",
+            http.response.status_code = 200,
+            url.path = "//admin",
+            url.query = "flag&b=c4n4ry&c4n4ry",
+            http.target = "//x/healthz?flag&b=c4n4ry#c4n4ry",
+            uri = "http://ana:c4n4ry@shop//x",
+            path = "//ana:c4n4ry@host/p",
+            url.full = "a.b:443",
+            http.url = "*",
+        );
+        root.in_scope(|| ());
+    });
+    let outcome = fixture.finish();
+    for (name, expected) in [
+        ("url.path", "//admin"),
+        ("url.query", "flag&b=?&?"),
+        ("http.target", "//x/healthz?flag&b=?"),
+        ("uri", "http://shop//x"),
+        ("path", "//[secret]@host/p"),
+        ("url.full", "a.b:443"),
+        ("http.url", "*"),
+    ] {
+        let found = attribute(&outcome.spans, name).map(|it| it.as_str().into_owned());
+        assert_eq!(found.as_deref(), Some(expected), "{name}");
+    }
+    let row = &outcome.rows[0];
+    assert_eq!(row.url, "//admin?flag&b=?&?");
+}
