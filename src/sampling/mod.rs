@@ -3,8 +3,8 @@
 //!
 //! [`TailSampler`] is pure: it looks at the policy and at what the request turned out to be, so it
 //! can run on the request's thread, and without a budget anyone can recompute it from the row, but
-//! for names that secrets were taken out of. [`Budget`] is the only
-//! state: it counts what asks to be kept and answers with the [`Shares`] that may be. [`Sampler`]
+//! for names that secrets were taken out of, and for answers that were streams. [`Budget`] is the
+//! only state: it counts what asks to be kept and answers with the [`Shares`] that may be. [`Sampler`]
 //! puts the two together.
 //!
 //! What is random follows OpenTelemetry's consistent probability sampling
@@ -26,8 +26,12 @@
 //! 3. faults of the client (`faults`) and what is slow: kept, with a budget a share of them;
 //! 4. at random, by rate.
 //!
+//! A request is slow when it took longer than `slow` says, its answer began later than `start`, or
+//! ended later than `total`. Of an answer that is a stream, `slow` means its beginning, too: how long
+//! it goes on says nothing of the service.
+//!
 //! Of several overrides that match, the most specific one has the word, for each of: always or
-//! never, slow, rate. An event kind is more specific than a route, a whole name than a beginning, a
+//! never, slow by whatever measure, rate. An event kind is more specific than a route, a whole name than a beginning, a
 //! longer beginning than a shorter one: whole ekind, whole route, beginning of the ekind, beginning
 //! of the route, the policy's own.
 
@@ -90,6 +94,11 @@ pub struct Finished<'a> {
     pub outcome: Outcome,
     /// How long it took.
     pub duration: Duration,
+    /// How long it took until the head of the answer was there; zero where nobody tells, which the
+    /// duration stands in for.
+    pub response_start: Duration,
+    /// The answer is a stream, whose end is the client's to choose: `slow` means its start.
+    pub is_stream: bool,
     /// The trace that it belongs to.
     pub trace_id: TraceId,
     /// `rv` of the trace state, which takes the place of the trace id's low 56 bits.
@@ -101,6 +110,11 @@ pub struct Finished<'a> {
 }
 
 impl Finished<'_> {
+    /// How long it took until the answer began, as far as it is known.
+    pub(crate) fn start(&self) -> Duration {
+        if self.response_start.is_zero() { self.duration } else { self.response_start }
+    }
+
     /// R: 56 random bits that all services of one trace agree on.
     #[must_use]
     pub fn randomness(&self) -> u64 {
@@ -196,6 +210,7 @@ mod tests {
             ("errors,slow>500ms,rate=0.01", true),
             ("faults,rate=0.5", true),
             ("slow>1ns", true),
+            ("slow>1s,start>500ms,total>1h,rate=0.5", true),
             ("all", false),
             ("errors,rate=0.01,budget=1/s", false),
             ("errors,rate=0.01,always:route:*", false),
@@ -209,6 +224,8 @@ mod tests {
                 let finished = Finished {
                     outcome: outcomes[random.usize(..3)],
                     duration: Duration::from_nanos(nanos),
+                    response_start: Duration::from_nanos(nanos / random.u64(1..4)),
+                    is_stream: random.bool(),
                     trace_id: TraceId::from_bytes(random.u128(..).to_be_bytes()),
                     ..Finished::default()
                 };

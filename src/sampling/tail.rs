@@ -129,7 +129,11 @@ impl TailSampler {
         Self {
             faults: policy.faults,
             can_keep: policy.can_keep(),
-            base: Resolved { fate: None, slow: policy.slow, rate: Rate::new(policy.rate) },
+            base: Resolved {
+                fate: None,
+                slow: Slow { slow: policy.slow, start: policy.start, total: policy.total },
+                rate: Rate::new(policy.rate),
+            },
             overrides: (!policy.overrides.is_empty()).then(|| Box::new(Overrides::new(policy))),
         }
     }
@@ -146,10 +150,9 @@ impl TailSampler {
         if self.overrides.is_some() {
             return (0, 0);
         }
-        let slow = self
-            .base
-            .slow
-            .map_or(u64::MAX, |slow| u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX));
+        // No answer begins after its end.
+        let least = self.base.slow.least();
+        let slow = least.map_or(u64::MAX, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX));
         (slow, RANDOM_SPACE - self.base.rate.0)
     }
 
@@ -191,10 +194,10 @@ impl TailSampler {
     }
 
     #[inline]
-    fn claim_by(&self, request: &Finished<'_>, slow: Option<Duration>, rate: Rate) -> Claim {
+    fn claim_by(&self, request: &Finished<'_>, slow: Slow, rate: Rate) -> Claim {
         if request.outcome == Outcome::ClientFault && self.faults == Faults::All {
             Claim::Rule(KeepReason::StatusCode, rate)
-        } else if slow.is_some_and(|slow| request.duration > slow) {
+        } else if slow.holds_for(request) {
             Claim::Rule(KeepReason::Latency, rate)
         } else {
             Claim::Random(rate)
@@ -208,6 +211,32 @@ impl TailSampler {
     }
 }
 
+/// When a request is slow: any of these.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slow {
+    /// It took longer; of a stream, its answer began later.
+    slow: Option<Duration>,
+    /// Its answer began later.
+    start: Option<Duration>,
+    /// Its answer ended later.
+    total: Option<Duration>,
+}
+
+impl Slow {
+    fn holds_for(&self, request: &Finished<'_>) -> bool {
+        let took = if request.is_stream { request.start() } else { request.duration };
+        let is_over = |took: Duration, limit: Option<Duration>| limit.is_some_and(|it| took > it);
+        is_over(took, self.slow)
+            || is_over(request.start(), self.start)
+            || is_over(request.duration, self.total)
+    }
+
+    /// The least of the limits: what took no longer is not slow.
+    fn least(&self) -> Option<Duration> {
+        [self.slow, self.start, self.total].into_iter().flatten().min()
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     Always,
@@ -218,7 +247,7 @@ enum Fate {
 #[derive(Debug, Clone, Copy)]
 struct Resolved {
     fate: Option<Fate>,
-    slow: Option<Duration>,
+    slow: Slow,
     rate: Rate,
 }
 
@@ -226,11 +255,15 @@ struct Resolved {
 #[derive(Debug, Clone, Copy, Default)]
 struct Rules {
     fate: Option<Fate>,
-    slow: Option<Duration>,
+    slow: Option<Slow>,
     rate: Option<Rate>,
 }
 
 impl Rules {
+    fn slow_mut(&mut self) -> &mut Slow {
+        self.slow.get_or_insert_default()
+    }
+
     /// Takes from a less specific selector what is not said yet.
     fn or(self, other: Self) -> Self {
         Self {
@@ -269,7 +302,9 @@ impl Overrides {
             match given.rule {
                 OverrideRule::Always => rules.fate = Some(Fate::Always),
                 OverrideRule::Never => rules.fate = Some(Fate::Never),
-                OverrideRule::Slow(slow) => rules.slow = Some(slow),
+                OverrideRule::Slow(limit) => rules.slow_mut().slow = Some(limit),
+                OverrideRule::Start(limit) => rules.slow_mut().start = Some(limit),
+                OverrideRule::Total(limit) => rules.slow_mut().total = Some(limit),
                 OverrideRule::Rate(rate) => rules.rate = Some(Rate::new(rate)),
             }
         }
@@ -287,7 +322,7 @@ impl Overrides {
         let rules = self.routes.beginning(route, rules);
         Resolved {
             fate: rules.fate,
-            slow: rules.slow.or(base.slow),
+            slow: rules.slow.unwrap_or(base.slow),
             rate: rules.rate.unwrap_or(base.rate),
         }
     }
@@ -381,6 +416,65 @@ mod tests {
         assert_eq!(decide("slow>500ms", &request(Outcome::Success, at, 0)), Decision::Drop);
         let kept = keep(KeepReason::Latency, 1.0);
         assert_eq!(decide("slow>500ms", &request(Outcome::Success, above, 0)), kept);
+    }
+
+    /// A request whose answer began after the first time and ended after the second.
+    fn answered(start: u64, total: u64, is_stream: bool) -> Finished<'static> {
+        let (response_start, total) = (Duration::from_millis(start), Duration::from_millis(total));
+        Finished { response_start, is_stream, ..request(Outcome::Success, total, 0) }
+    }
+
+    #[test]
+    fn a_stream_is_slow_by_its_start_and_everything_else_by_its_end() {
+        for (start, total, is_stream, expected) in [
+            (10, 3_600_000, true, false),
+            (600, 3_600_000, true, true),
+            (10, 600, false, true),
+            (10, 500, false, false),
+            // Nobody told when the stream began: it may have been late.
+            (0, 600, true, true),
+        ] {
+            let kept = decide("slow>500ms", &answered(start, total, is_stream));
+            assert_eq!(kept != Decision::Drop, expected, "{start} of {total}, {is_stream}");
+        }
+    }
+
+    #[test]
+    fn start_and_total_mean_what_they_say_of_streams_and_others() {
+        for (policy, start, total, expected) in [
+            ("start>500ms", 501, 502, true),
+            ("start>500ms", 500, 9_000, false),
+            ("start>500ms", 0, 501, true),
+            ("total>5s", 1, 5_001, true),
+            ("total>5s", 1, 5_000, false),
+            ("slow>500ms,total>5s", 1, 5_001, true),
+            ("slow>10s,start>200ms", 201, 300, true),
+        ] {
+            for is_stream in [false, true] {
+                let kept = decide(policy, &answered(start, total, is_stream));
+                assert_eq!(kept != Decision::Drop, expected, "{policy}: {start} of {total}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_specific_rule_says_by_which_measure_a_request_is_slow() {
+        let policy = "slow>500ms,route:/events start>2s,route:/report total>1m,\
+            route:/both>1s,route:/both total>1m";
+        for (route, start, total, expected) in [
+            ("/x", 501, 502, true),
+            ("/events", 1_999, 3_600_000, false),
+            ("/events", 2_001, 2_002, true),
+            ("/report", 59_000, 60_000, false),
+            ("/report", 1, 60_001, true),
+            ("/both", 1_001, 1_002, true),
+            ("/both", 999, 60_001, true),
+            ("/both", 999, 60_000, false),
+        ] {
+            let request = Finished { route, ..answered(start, total, true) };
+            let kept = decide(policy, &request);
+            assert_eq!(kept != Decision::Drop, expected, "{route}: {start} of {total}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ fn selector() -> impl Strategy<Value = Selector> {
         Just("/orders/{id}".to_owned()),
         Just("GET /files/{*path}".to_owned()),
         "[a-c,=>\"*:\\\\ /{}é]{0,6}",
+        "[a/*\" ]{0,2}(start|total)[* ]?",
     ];
     (column, text, any::<bool>()).prop_map(|(column, text, prefix)| Selector {
         column,
@@ -39,6 +40,8 @@ fn override_rule() -> impl Strategy<Value = OverrideRule> {
         Just(OverrideRule::Always),
         Just(OverrideRule::Never),
         duration().prop_map(OverrideRule::Slow),
+        duration().prop_map(OverrideRule::Start),
+        duration().prop_map(OverrideRule::Total),
         share().prop_map(OverrideRule::Rate),
     ]
 }
@@ -49,18 +52,22 @@ fn topic(rule: &OverrideRule) -> u8 {
         OverrideRule::Always | OverrideRule::Never => 0,
         OverrideRule::Slow(_) => 1,
         OverrideRule::Rate(_) => 2,
+        OverrideRule::Start(_) => 3,
+        OverrideRule::Total(_) => 4,
     }
 }
 
 fn policy() -> impl Strategy<Value = SamplingPolicy> {
     let faults = prop_oneof![Just(Faults::None), Just(Faults::Server), Just(Faults::All)];
-    let slow = proptest::option::of(duration());
+    let limit = || proptest::option::of(duration());
+    let slow = (limit(), limit(), limit());
     let budget = proptest::option::of(prop_oneof![1e-6..1e9, (1..1000_u32).prop_map(f64::from)]);
     let overrides = proptest::collection::vec((selector(), override_rule()), 0..8);
     (faults, slow, share(), budget, overrides).prop_map(
         |(faults, slow, rate, budget, overrides)| {
             let mut policy = SamplingPolicy::OFF;
-            (policy.faults, policy.slow, policy.rate, policy.budget) = (faults, slow, rate, budget);
+            (policy.slow, policy.start, policy.total) = slow;
+            (policy.faults, policy.rate, policy.budget) = (faults, rate, budget);
             for (selector, rule) in overrides {
                 let same =
                     |it: &Override| it.selector == selector && topic(&it.rule) == topic(&rule);
@@ -78,6 +85,8 @@ fn nearly() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("errors"),
         Just("slow"),
+        Just("start"),
+        Just("total"),
         Just(">"),
         Just("="),
         Just(","),

@@ -3,12 +3,15 @@
 //! ```text
 //! policy   = rule { "," rule }
 //! rule     = "all" | "off" | "errors" | "faults"
-//!          | "slow>" duration | "rate=" share | "budget=" number "/s"
-//!          | selector ">" duration | selector "=" share
+//!          | "slow>" duration | "start>" duration | "total>" duration
+//!          | "rate=" share | "budget=" number "/s"
+//!          | selector [ " start" | " total" ] ">" duration | selector "=" share
 //!          | "always:" selector | "never:" selector
 //! selector = ( "ekind:" | "route:" ) text [ "*" ]
 //! text     = bare, without , = > and " | "\"" with \" and \\ inside "\""
 //! ```
+//!
+//! Before `>`, the last word of a bare text is no part of it where it is `start` or `total`.
 //!
 //! The words are the Collector's: `errors` and `faults` are its policy `status_code`, `slow` is
 //! `latency`, `rate` is `probabilistic`, `always` is `always_sample`, `never` is `drop`, `budget`
@@ -44,8 +47,13 @@ use std::time::Duration;
 pub struct SamplingPolicy {
     /// Which faults keep their trace: `errors`, `faults`.
     pub faults: Faults,
-    /// Keep the traces of requests that took longer: `slow>500ms`.
+    /// Keep the traces of requests that took longer: `slow>500ms`. Of an answer that is a stream it
+    /// is the time until its head.
     pub slow: Option<Duration>,
+    /// Keep the traces of requests whose answer began later: `start>500ms`.
+    pub start: Option<Duration>,
+    /// Keep the traces of requests whose answer ended later, streams included: `total>1h`.
+    pub total: Option<Duration>,
     /// Share of all traces kept at random, from 0 to 1: `rate=0.01`.
     pub rate: f64,
     /// Traces kept per second, about, beyond which shares are kept: `budget=100/s`.
@@ -83,8 +91,12 @@ pub enum OverrideRule {
     Always,
     /// Their traces are never kept, but for faults of the server where these are kept.
     Never,
-    /// They are slow when they took longer than this.
+    /// They are slow when they took longer than this; of a stream it is the time until its head.
     Slow(Duration),
+    /// They are slow when their answer began later than this.
+    Start(Duration),
+    /// They are slow when their answer ended later than this, streams included.
+    Total(Duration),
     /// This share of them is kept at random.
     Rate(f64),
 }
@@ -111,20 +123,37 @@ pub enum SelectorColumn {
 
 impl SamplingPolicy {
     /// Every trace.
-    pub const ALL: Self =
-        Self { faults: Faults::Server, slow: None, rate: 1.0, budget: None, overrides: Vec::new() };
+    pub const ALL: Self = Self {
+        faults: Faults::Server,
+        slow: None,
+        start: None,
+        total: None,
+        rate: 1.0,
+        budget: None,
+        overrides: Vec::new(),
+    };
     /// No trace: spans are not even collected.
-    pub const OFF: Self =
-        Self { faults: Faults::None, slow: None, rate: 0.0, budget: None, overrides: Vec::new() };
+    pub const OFF: Self = Self {
+        faults: Faults::None,
+        slow: None,
+        start: None,
+        total: None,
+        rate: 0.0,
+        budget: None,
+        overrides: Vec::new(),
+    };
 
     /// Whether any request at all could keep its trace.
     #[must_use]
     pub fn can_keep(&self) -> bool {
         self.faults != Faults::None
-            || self.slow.is_some()
+            || self.slow.or(self.start).or(self.total).is_some()
             || self.rate > 0.0
             || self.overrides.iter().any(|it| match it.rule {
-                OverrideRule::Always | OverrideRule::Slow(_) => true,
+                OverrideRule::Always
+                | OverrideRule::Slow(_)
+                | OverrideRule::Start(_)
+                | OverrideRule::Total(_) => true,
                 OverrideRule::Rate(rate) => rate > 0.0,
                 OverrideRule::Never => false,
             })
@@ -165,8 +194,10 @@ impl fmt::Display for SamplingPolicy {
             Faults::Server => rule(f, format_args!("errors"))?,
             Faults::All => rule(f, format_args!("faults"))?,
         }
-        if let Some(slow) = self.slow {
-            rule(f, format_args!("slow>{}", humantime::format_duration(slow)))?;
+        for (word, limit) in [("slow", self.slow), ("start", self.start), ("total", self.total)] {
+            if let Some(limit) = limit {
+                rule(f, format_args!("{word}>{}", humantime::format_duration(limit)))?;
+            }
         }
         if self.rate > 0.0 {
             rule(f, format_args!("rate={}", self.rate))?;
@@ -187,11 +218,43 @@ impl fmt::Display for Override {
         match self.rule {
             OverrideRule::Always => write!(f, "always:{selector}"),
             OverrideRule::Never => write!(f, "never:{selector}"),
-            OverrideRule::Slow(slow) => {
-                write!(f, "{selector}>{}", humantime::format_duration(slow))
+            OverrideRule::Slow(limit) => {
+                write!(f, "{selector}>{}", humantime::format_duration(limit))
+            }
+            OverrideRule::Start(limit) => {
+                write!(f, "{selector} start>{}", humantime::format_duration(limit))
+            }
+            OverrideRule::Total(limit) => {
+                write!(f, "{selector} total>{}", humantime::format_duration(limit))
             }
             OverrideRule::Rate(rate) => write!(f, "{selector}={rate}"),
         }
+    }
+}
+
+/// What of a request a threshold is held against, where its rule names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    Start,
+    Total,
+}
+
+impl Measure {
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            "start" => Some(Self::Start),
+            "total" => Some(Self::Total),
+            _ => None,
+        }
+    }
+}
+
+/// A bare text without its last word, where that names a measure.
+fn measured(text: &str) -> (&str, Option<Measure>) {
+    let last = text.rsplit_once(char::is_whitespace);
+    match last.and_then(|(name, word)| Some((name.trim_end(), Measure::of(word)?))) {
+        Some((name, measure)) if !name.is_empty() => (name, Some(measure)),
+        _ => (text, None),
     }
 }
 
@@ -202,6 +265,7 @@ impl fmt::Display for Selector {
         let is_bare = !text.contains([',', '=', '>', '"'])
             && !text.ends_with('*')
             && text.trim() == text
+            && measured(text).1.is_none()
             && (*prefix || !text.is_empty());
         if is_bare {
             f.write_str(text)?;

@@ -5,23 +5,27 @@
 
 use std::str::FromStr;
 
-use super::{Faults, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn};
+use super::{
+    Faults, Measure, Override, OverrideRule, SamplingPolicy, Selector, SelectorColumn, measured,
+};
 use crate::config::units::parse_duration;
 
 /// What a rule may be.
-const RULES: &str = "all, off, errors, faults, slow>DURATION, rate=SHARE, budget=NUMBER/s, \
-                     ekind:NAME=SHARE, route:TEMPLATE>DURATION, always:ekind:NAME or \
-                     never:route:TEMPLATE";
+const RULES: &str = "all, off, errors, faults, slow>DURATION, start>DURATION, total>DURATION, \
+                     rate=SHARE, budget=NUMBER/s, ekind:NAME=SHARE, route:TEMPLATE>DURATION, \
+                     route:TEMPLATE start>DURATION, always:ekind:NAME or never:route:TEMPLATE";
 
 const SHARE: &str = "a share from 0 to 1, such as 0.01";
 
 /// Every word a rule can begin with, and how the rule is written.
-const WORDS: [(&str, &str); 11] = [
+const WORDS: [(&str, &str); 13] = [
     ("all", "all"),
     ("off", "off"),
     ("errors", "errors"),
     ("faults", "faults"),
     ("slow", "slow>DURATION"),
+    ("start", "start>DURATION"),
+    ("total", "total>DURATION"),
     ("rate", "rate=SHARE"),
     ("budget", "budget=NUMBER/s"),
     ("ekind", "ekind:NAME=SHARE or ekind:NAME>DURATION"),
@@ -52,9 +56,13 @@ impl FromStr for SamplingPolicy {
 enum Topic {
     Off,
     Slow,
+    Start,
+    Total,
     Rate,
     Budget,
     SelectorSlow(Selector),
+    SelectorStart(Selector),
+    SelectorTotal(Selector),
     SelectorRate(Selector),
     SelectorFate(Selector),
 }
@@ -99,6 +107,16 @@ impl<'a> Reader<'a> {
                 policy.slow = Some(self.duration()?);
                 self.once(Topic::Slow, "slow")?;
             }
+            "start" => {
+                self.sign('>', "start>DURATION, such as start>500ms")?;
+                policy.start = Some(self.duration()?);
+                self.once(Topic::Start, "start")?;
+            }
+            "total" => {
+                self.sign('>', "total>DURATION, such as total>1h")?;
+                policy.total = Some(self.duration()?);
+                self.once(Topic::Total, "total")?;
+            }
             "rate" => {
                 self.sign('=', "rate=SHARE, such as rate=0.01")?;
                 policy.rate = self.share()?;
@@ -111,14 +129,14 @@ impl<'a> Reader<'a> {
             }
             "ekind" | "route" => {
                 self.at = self.start;
-                let selector = self.selector()?;
-                let rule = self.override_rule(&selector)?;
+                let (selector, measure) = self.selector()?;
+                let rule = self.override_rule(&selector, measure)?;
                 policy.overrides.push(Override { selector, rule });
             }
             "always" | "never" => {
                 self.sign(':', "always:ekind:NAME or never:route:TEMPLATE")?;
                 self.skip_space();
-                let selector = self.selector()?;
+                let (selector, _) = self.selector()?;
                 self.end("always:ekind:NAME or never:route:TEMPLATE, with nothing behind it")?;
                 let rule =
                     if word == "always" { OverrideRule::Always } else { OverrideRule::Never };
@@ -134,8 +152,22 @@ impl<'a> Reader<'a> {
     }
 
     /// What stands behind a selector: a share or a length of time.
-    fn override_rule(&mut self, selector: &Selector) -> Result<OverrideRule, String> {
+    fn override_rule(
+        &mut self,
+        selector: &Selector,
+        measure: Option<Measure>,
+    ) -> Result<OverrideRule, String> {
         let (rule, topic, name) = match self.peek() {
+            Some('>') if measure == Some(Measure::Start) => {
+                self.at += 1;
+                let rule = OverrideRule::Start(self.duration()?);
+                (rule, Topic::SelectorStart(selector.clone()), "start")
+            }
+            Some('>') if measure == Some(Measure::Total) => {
+                self.at += 1;
+                let rule = OverrideRule::Total(self.duration()?);
+                (rule, Topic::SelectorTotal(selector.clone()), "total")
+            }
             Some('=') => {
                 self.at += 1;
                 let rule = OverrideRule::Rate(self.share()?);
@@ -148,7 +180,8 @@ impl<'a> Reader<'a> {
             }
             _ => {
                 let expected = format!(
-                    "=SHARE or >DURATION behind {selector}, or always: or never: before it"
+                    "=SHARE or >DURATION behind {selector}, or start>DURATION or total>DURATION, or \
+                     always: or never: before it"
                 );
                 return Err(self.problem(self.at, &expected));
             }
@@ -157,7 +190,8 @@ impl<'a> Reader<'a> {
         Ok(rule)
     }
 
-    fn selector(&mut self) -> Result<Selector, String> {
+    /// A selector, and the measure that stands between it and a `>`.
+    fn selector(&mut self) -> Result<(Selector, Option<Measure>), String> {
         const EXPECTED: &str = "ekind:NAME or route:TEMPLATE";
         let begin = self.at;
         let column = match self.take_until(|c| matches!(c, ',' | '=' | '>' | ':' | '"')) {
@@ -172,24 +206,32 @@ impl<'a> Reader<'a> {
         };
         self.sign(':', EXPECTED)?;
         self.skip_space();
-        let (text, prefix) = if self.peek() == Some('"') {
+        let (text, prefix, measure) = if self.peek() == Some('"') {
             let text = self.quoted()?;
             let prefix = self.peek() == Some('*');
             self.at += usize::from(prefix);
             self.skip_space();
-            (text, prefix)
+            let behind = self.at;
+            let measure = Measure::of(self.take_until(|c| !c.is_ascii_alphabetic()));
+            self.skip_space();
+            if self.peek() != Some('>') || measure.is_none() {
+                self.at = behind;
+            }
+            (text, prefix, measure.filter(|_| self.at != behind))
         } else {
             let begin = self.at;
             let bare = self.take_until(|c| matches!(c, ',' | '=' | '>' | '"'));
             if bare.is_empty() {
                 return Err(self.problem(begin, "a name behind the colon, or * for every one"));
             }
+            let (bare, measure) =
+                if self.peek() == Some('>') { measured(bare) } else { (bare, None) };
             match bare.strip_suffix('*') {
-                Some(beginning) => (beginning.to_owned(), true),
-                None => (bare.to_owned(), false),
+                Some(beginning) => (beginning.to_owned(), true, measure),
+                None => (bare.to_owned(), false, measure),
             }
         };
-        Ok(Selector { column, text, prefix })
+        Ok((Selector { column, text, prefix }, measure))
     }
 
     /// Text in double quotes, in which `\"` and `\\` stand for themselves.
@@ -342,7 +384,9 @@ fn stronger(a: Faults, b: Faults) -> Faults {
 fn near<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
     // The words of others for the same thing.
     let meant = match word.to_ascii_lowercase().as_str() {
-        "latency" | "duration" => "slow",
+        "latency" => "slow",
+        "duration" => "total",
+        "response_start" | "ttfb" | "head" => "start",
         "probabilistic" | "ratio" | "sample" | "share" => "rate",
         "status_code" | "server_fault" | "server_faults" => "errors",
         "client_fault" | "client_faults" => "faults",
@@ -378,6 +422,11 @@ mod tests {
             "errors",
             "faults",
             "slow>1s",
+            "start>500ms",
+            "slow>500ms,start>200ms,total>1h",
+            "errors,route:/events start>1s,route:/events total>1day,route:/llm/* start>5s",
+            r#"errors,route:"/x start">1s,ekind:"a total" total>1s,route:"/a,b"* start>1s"#,
+            "errors,route:start>1s,ekind:total=0.5",
             "rate=0.5",
             "errors,slow>500ms,rate=0.01",
             "errors,slow>500ms,rate=0.01,ekind:checkout=1",
@@ -414,6 +463,31 @@ mod tests {
     }
 
     #[test]
+    fn a_measure_is_the_last_word_before_the_sign_and_nowhere_else() {
+        let rule = |text: &str| {
+            let it = parsed(text).overrides.remove(0);
+            (it.selector.text, it.selector.prefix, it.rule)
+        };
+        let second = Duration::from_secs(1);
+        for (text, name, prefix, expected) in [
+            ("route:/x start>1s", "/x", false, OverrideRule::Start(second)),
+            ("route:/x*  start > 1s", "/x", true, OverrideRule::Start(second)),
+            ("ekind:GET /x total>1s", "GET /x", false, OverrideRule::Total(second)),
+            ("route:\"/x\" start>1s", "/x", false, OverrideRule::Start(second)),
+            ("route:\"/x\"*total >1s", "/x", true, OverrideRule::Total(second)),
+            ("route:start>1s", "start", false, OverrideRule::Slow(second)),
+            ("route:/restart>1s", "/restart", false, OverrideRule::Slow(second)),
+            ("route:\"/x start\">1s", "/x start", false, OverrideRule::Slow(second)),
+            ("ekind:job start=0.5", "job start", false, OverrideRule::Rate(0.5)),
+            ("always:ekind:job start", "job start", false, OverrideRule::Always),
+        ] {
+            assert_eq!(rule(text), (name.to_owned(), prefix, expected), "{text}");
+        }
+        assert_eq!(parsed("start > 500ms").start, Some(Duration::from_millis(500)));
+        assert_eq!(parsed("total>1h").total, Some(Duration::from_secs(3600)));
+    }
+
+    #[test]
     fn an_error_names_the_rule_its_column_and_the_remedy() {
         for (text, column, expected) in [
             ("errors, slow>5", 14, "with its unit"),
@@ -424,6 +498,13 @@ mod tests {
             ("errors,slwo>1s", 8, "did you mean slow>DURATION?"),
             ("error", 1, "did you mean errors?"),
             ("latency>1s", 1, "did you mean slow>DURATION?"),
+            ("ttfb>1s", 1, "did you mean start>DURATION?"),
+            ("duration>1s", 1, "did you mean total>DURATION?"),
+            ("start=1s", 6, "start>500ms"),
+            ("start>1", 7, "with its unit"),
+            ("start>1s,start>2s", 10, "column 1 has it already"),
+            ("route:/x start>1s,route:/x start>2s", 19, "column 1 has it already"),
+            ("always:route:/x start>1s", 22, "with nothing behind it"),
             ("errors,drop:route:/x", 8, "did you mean never:"),
             ("slow=1s", 5, "slow>500ms"),
             ("rate>0.1", 5, "rate=0.01"),
