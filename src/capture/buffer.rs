@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::bridge::Linked;
 use super::callsite::Callsite;
 use super::fields::{EVENT, FieldLimits, FieldRecord, Fields, Recorder};
+use super::head::Head;
 use super::mode::{Current, Epoch};
 use super::outcome::{Kind, Signals, Verdict};
 use super::panics::Panic;
@@ -83,6 +84,7 @@ pub(super) struct Sealed {
     pub(super) decision: Decision,
     /// Nanoseconds from the root's start to the activity's end.
     pub(super) duration: u64,
+    pub(super) head: Head,
     /// Spans were collected from beginning to end.
     pub(super) collected: bool,
 }
@@ -109,6 +111,8 @@ pub(super) struct Buffer {
     pub(super) linked: Option<Linked>,
     /// Index of the middleware's span, where it is not the root itself; else 0.
     pub(super) request: u32,
+    /// When a framework told of the head of the answer, in ticks of the clock.
+    pub(super) head: Option<u64>,
     /// The caps, at hand.
     limits: FieldLimits,
     max_spans: usize,
@@ -139,6 +143,7 @@ impl Buffer {
             panic_message: None,
             linked: None,
             request: 0,
+            head: None,
             older: HashMap::new(),
         }
     }
@@ -162,6 +167,7 @@ impl Buffer {
         self.sealed = None;
         self.linked = None;
         self.request = 0;
+        self.head = None;
     }
 
     /// Gives back what a usual request does not need. Of a usual one it writes nothing: its memory
@@ -370,6 +376,9 @@ impl Buffer {
     ) {
         self.signals.error_event |= callsite.is_error;
         let tells_status = callsite.tells_status && place.in_root;
+        if tells_status {
+            self.note_answered(callsite, now);
+        }
         if recorded {
             self.note_error(place.span, callsite);
         }

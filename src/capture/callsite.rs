@@ -55,6 +55,10 @@ pub(super) struct Callsite {
     pub(super) is_error: bool,
     /// An event by which a framework tells the status of the response.
     pub(super) tells_status: bool,
+    /// An event by which a framework tells that the head of the answer is there.
+    pub(super) tells_head: bool,
+    /// The span of a framework that ends with the head of the answer, before its body.
+    pub(super) ends_with_head: bool,
     /// By index of the field; empty when no field is a signal.
     signals: Box<[Signal]>,
     /// Names of the fields by index.
@@ -130,6 +134,8 @@ impl Callsite {
             annotates,
             is_error: *metadata.level() == Level::ERROR,
             tells_status,
+            tells_head: tells_status && tells_head(metadata.target()),
+            ends_with_head: metadata.is_span() && ends_with_head(metadata.target()),
             signals: if silent { Box::default() } else { signals },
             names: names().collect(),
             natures: if names().all(|name| Nature::of(name) == Nature::Plain) {
@@ -170,6 +176,19 @@ fn is_server_field(name: &str) -> bool {
 fn tells_status(target: &str) -> bool {
     let krate = target.split("::").next().unwrap_or(target);
     matches!(krate, "tower_http" | "warp" | "poem") || krate.starts_with("salvo")
+}
+
+/// Whether the event in which this target tells the status comes with the head. tower-http's other two
+/// come when the answer fails, and when its body ends.
+fn tells_head(target: &str) -> bool {
+    !target.starts_with("tower_http::") || target.ends_with("::on_response")
+}
+
+/// Targets whose spans of requests end with the head of the answer: of warp, poem and salvo, and those
+/// of axum-tracing-opentelemetry and tonic-tracing-opentelemetry.
+fn ends_with_head(target: &str) -> bool {
+    let krate = target.split("::").next().unwrap_or(target);
+    matches!(krate, "warp" | "poem") || krate.starts_with("salvo") || target == "otel::tracing"
 }
 
 /// A callsite as one layer sees it.

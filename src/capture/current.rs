@@ -167,6 +167,16 @@ impl CurrentActivity {
         (user.flatten(), self.root.ends_visit())
     }
 
+    /// The head of the answer is there.
+    pub(crate) fn answers(&self) {
+        self.root.head.is_there(self.root.shared().now());
+    }
+
+    /// The answer is a stream: how long it goes on says nothing of the service.
+    pub(crate) fn streams(&self) {
+        self.root.head.streams();
+    }
+
     /// The caller's span.
     pub(crate) fn joins(&self, parent: SpanId) {
         self.with_buffer(|buffer| buffer.signals.remote_parent = Some(parent));

@@ -294,7 +294,9 @@ where
     let done = with_thread(|thread| {
         let Some((active, index)) = thread.find(shared.layer, id.into_u64()) else { return false };
         let Some(buffer) = &mut active.buffer else { return false };
+        let had_status = buffer.signals.has_status();
         buffer.record(index, |recorder| values.record(recorder));
+        buffer.note_status(had_status);
         true
     });
     if done != Some(true) {

@@ -52,12 +52,13 @@ impl Seed for Buffer {
 
 /// The activity that a sealed buffer records.
 fn activity(buffer: &Buffer) -> Option<Activity> {
-    let Sealed { verdict, decision, duration, .. } = buffer.sealed?;
+    let Sealed { verdict, decision, duration, head, .. } = buffer.sealed?;
     let shared = &buffer.shared;
     let mut activity = Activity {
         when: buffer.when,
         activity_id: buffer.id,
         duration: duration.div_ceil(1000),
+        response_start: head.start.div_ceil(1000),
         outcome: verdict.outcome,
         status: buffer.signals.status(),
         service: shared.service.clone(),

@@ -9,6 +9,7 @@
 //!    appended to it without a lock. What happens elsewhere - on other threads, inside a `Debug`
 //!    that logs - goes through `registry`, reaches the root cell as an operation and is applied in
 //!    order.
+//!    `head` notes when the head of the answer is there.
 //! 3. The request ends: its span closes, or the application says so, or it is given up. `root`
 //!    seals the buffer: `outcome` judges how it went, `sampling` decides about its trace, and the
 //!    buffer goes to the queue. A request is sealed once; what comes later is counted.
@@ -40,6 +41,7 @@ mod event;
 mod failure;
 mod fields;
 mod fingerprint;
+mod head;
 mod layer;
 mod limits;
 mod mapping;

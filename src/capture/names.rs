@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::buffer::Buffer;
 use super::fields::FieldRecord;
+use super::head::Head;
 use super::mapping::text;
 use crate::model::{Outcome, TraceId, known_method};
 use crate::redact::{Redactor, path_and_query, without_mark};
@@ -148,12 +149,13 @@ fn said_event_kind(buffer: &Buffer) -> Option<Cow<'_, str>> {
     said.filter(|said| !said.is_empty())
 }
 
-/// Decides about the trace of a request that ended at `now`.
+/// Decides about the trace of a request that ended at `now`, after so many nanoseconds and with this
+/// head.
 #[inline]
 pub(super) fn decide(
     buffer: &Buffer,
     outcome: Outcome,
-    nanos: u64,
+    (nanos, head): (u64, Head),
     trace_id: TraceId,
     now: u64,
 ) -> Decision {
@@ -163,7 +165,15 @@ pub(super) fn decide(
         return Decision::Drop;
     }
     let duration = Duration::from_nanos(nanos);
-    let finished = Finished { outcome, duration, trace_id, random_value, ..Finished::default() };
+    let finished = Finished {
+        outcome,
+        duration,
+        response_start: Duration::from_nanos(head.start),
+        is_stream: head.is_stream,
+        trace_id,
+        random_value,
+        ..Finished::default()
+    };
     decide_in_full(buffer, finished, now)
 }
 

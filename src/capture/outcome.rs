@@ -188,6 +188,17 @@ impl Signals {
         self.remote_parent = other.remote_parent.or(self.remote_parent);
     }
 
+    /// Whether a status of HTTP was told.
+    #[inline]
+    pub(super) fn has_status(&self) -> bool {
+        self.status != 0
+    }
+
+    /// Whether anything was told of an answer.
+    pub(super) fn is_answered(&self) -> bool {
+        self.status != 0 || self.grpc.is_some()
+    }
+
     /// HTTP status, else the gRPC code, else 0.
     pub(super) fn status(&self) -> u16 {
         if self.status == 0 { self.grpc.unwrap_or(0) } else { self.status }

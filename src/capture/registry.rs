@@ -153,7 +153,9 @@ pub(super) fn record_elsewhere<S>(
 fn record_in(root: &Root, id: u64, values: &Record<'_>, role: impl FnOnce() -> Option<Role>) {
     if let Some(mut buffer) = root.borrow() {
         if let Some(index) = buffer.find(id) {
+            let had_status = buffer.signals.has_status();
             buffer.record(index, |recorder| values.record(recorder));
+            buffer.note_status(had_status);
         }
     } else if let Some(role) = role() {
         let (fields, signals) = detached(root.shared(), role, |recorder| values.record(recorder));

@@ -13,6 +13,7 @@ use super::bridge::tell;
 use super::buffer::{Buffer, Sealed};
 use super::callsite::Callsite;
 use super::fields::Fields;
+use super::head::{Head, Told};
 use super::names::decide;
 use super::outcome::{End, Signals};
 use super::panics::Panic;
@@ -84,6 +85,8 @@ pub(crate) struct Root {
     unfollowed: std::sync::atomic::AtomicBool,
     /// When the root span of such a request was last left; 0 until then.
     left: AtomicU64,
+    /// What a middleware says of the head of the answer.
+    pub(super) head: Told,
     /// The registry's id of the root span while that is open, else 0.
     span: AtomicU64,
     home: Mutex<Home>,
@@ -135,6 +138,7 @@ impl Root {
             pending: AtomicBool::new(false),
             unfollowed: false.into(),
             left: AtomicU64::new(0),
+            head: Told::default(),
             span: AtomicU64::new(0),
             home: Mutex::new(home),
         }
@@ -154,6 +158,7 @@ impl Root {
         home.sealed = false;
         (home.in_charge, home.ends_visit) = (false, false);
         self.left.store(0, Ordering::Relaxed);
+        self.head.forget();
         self.pending.store(false, Ordering::Release);
     }
 
@@ -389,6 +394,7 @@ impl Root {
         }
         let (start, finished) = (root.start, root.end);
         let duration = shared.nanos(start, finished);
+        let head = Head::of(&self.head, &buffer, callsite, (end, &verdict), duration);
         if end.is_explicit() {
             // What began after the end was said belongs to nobody's request.
             while buffer.spans.last().is_some_and(|span| span.start > finished) {
@@ -418,12 +424,12 @@ impl Root {
         let mut decision = Decision::Drop;
         if collected {
             shared.mode.refresh(&mut buffer.current);
-            decision = decide(&buffer, verdict.outcome, duration, trace_id, now);
+            decision = decide(&buffer, verdict.outcome, (duration, head), trace_id, now);
         }
         if let Some(linked) = &buffer.linked {
             decision = tell(shared, linked, decision, collected);
         }
-        buffer.sealed = Some(Sealed { verdict, decision, duration, collected });
+        buffer.sealed = Some(Sealed { verdict, decision, duration, head, collected });
         if buffer.truncated {
             shared.counters.count_truncated();
         }
@@ -516,12 +522,17 @@ impl Buffer {
             Op::Record { id, fields, signals } => {
                 let Some(index) = self.find(id) else { return };
                 self.fields.append(&fields, index, &limits);
+                let had_status = self.signals.has_status();
                 self.merge_signals(Some(index), &signals);
+                self.note_status(had_status);
                 self.note_kind(index, signals.kind);
             }
             Op::Event { callsite, recorded, ancestors, time, fields, signals } => {
                 let span = self.nearest(&ancestors);
                 self.signals.merge(&signals);
+                if signals.is_answered() {
+                    self.note_answered(callsite, time);
+                }
                 self.append_event(callsite, recorded, span, time, &fields);
             }
             Op::Exit { id, time, panic } => {

@@ -53,6 +53,9 @@ impl<B: Body> ResponseBody<B> {
             exchange.complete();
             return Self::new(inner);
         }
+        if remaining.is_none() {
+            exchange.streams();
+        }
         Self { inner: Some(inner), exchange: Some(exchange), remaining }
     }
 }

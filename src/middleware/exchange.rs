@@ -140,9 +140,15 @@ impl Exchange {
         self.keep_headers(&parts.headers, |captured, headers| {
             captured.response_headers = headers;
         });
+        if let Some(charge) = &self.charge {
+            charge.activity().answers();
+        }
         self.copy = self.wanted(&parts.headers);
         let content_type = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        self.is_endless = content_type.is_some_and(|it| it.starts_with(b"text/event-stream"));
+        self.is_endless = content_type.is_some_and(is_event_stream);
+        if self.is_endless {
+            self.streams();
+        }
         self.status = Some(parts.status);
         match self.protocol {
             Protocol::Http => self.http_status(parts.status),
@@ -165,6 +171,14 @@ impl Exchange {
                 visitor.answered(charge.activity(), parts.status, &parts.headers)
             }
             _ => Vec::new(),
+    /// The answer is a stream: its length is known to nobody, or it goes on for as long as the client
+    /// listens.
+    pub(super) fn streams(&self) {
+        if let Some(charge) = &self.charge {
+            charge.activity().streams();
+        }
+    }
+
         }
     }
 
@@ -361,4 +375,10 @@ impl Drop for Exchange {
             charge.disconnected();
         }
     }
+}
+
+/// Whether this is the media type of events that a server sends.
+fn is_event_stream(content_type: &[u8]) -> bool {
+    const TYPE: &[u8] = b"text/event-stream";
+    content_type.get(..TYPE.len()).is_some_and(|it| it.eq_ignore_ascii_case(TYPE))
 }

@@ -148,6 +148,8 @@ pub struct Activity {
     pub activity_id: ActivityId,
     /// Microseconds from arrival to the end of the answer.
     pub duration: u64,
+    /// Microseconds from arrival to the head of the answer; 0 when nobody told when it was there.
+    pub response_start: u64,
     /// How it went.
     pub outcome: Outcome,
     /// Response status: HTTP's, or gRPC's where `method` is empty. 0 when none was seen.

@@ -62,6 +62,7 @@ columns! {
     when: Plain = "DateTime64(6, 'UTC')", date_time(activity.when);
     activity_id: Plain = "UUID", activity.activity_id.to_uuid();
     duration: Plain = "UInt64", activity.duration;
+    response_start: Plain = "UInt64", activity.response_start;
     outcome: Plain = "Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2)", outcome(activity.outcome);
     status: Plain = "UInt16", activity.status;
     method: Symbols = "LowCardinality(String)", &activity.method;

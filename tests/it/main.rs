@@ -10,6 +10,7 @@ mod columns;
 mod docs;
 mod events;
 mod handoff;
+mod heads;
 mod outcomes;
 mod overload;
 mod paths;

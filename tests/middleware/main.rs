@@ -7,4 +7,5 @@ mod capture;
 mod many;
 mod rpc;
 mod server;
+mod streams;
 mod visits;

@@ -20,7 +20,10 @@ pub(super) fn following<B: MessageBody>(inner: B, exchange: Exchange) -> Respons
             return ResponseBody::new(inner);
         }
         BodySize::Sized(bytes) => Some(bytes),
-        BodySize::Stream => None,
+        BodySize::Stream => {
+            exchange.streams();
+            None
+        }
     };
     ResponseBody { inner: Some(inner), exchange: Some(exchange), remaining }
 }

@@ -3,7 +3,8 @@ CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
 (
     when             DateTime64(6, 'UTC') CODEC(T64('bit'), Default),
     activity_id      UUID,
-    duration         UInt64 COMMENT 'Microseconds' CODEC(T64, Default),
+    duration         UInt64 COMMENT 'Microseconds to the last byte of the answer' CODEC(T64, Default),
+    response_start   UInt64 COMMENT 'Microseconds to the head of the answer; 0: unknown' CODEC(T64, Default),
     outcome          Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2),
     status           UInt16,
     method           LowCardinality(String),
