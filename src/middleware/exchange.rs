@@ -14,7 +14,7 @@ use super::copy::{append, listed, wanted};
 use super::grpc::{self, Call};
 use super::identity::Who;
 use super::layer::Settings;
-use super::span::{Head, Opened, name_call, name_request, open_span};
+use super::span::{Head, Opened, header, name_call, name_request, open_span};
 use super::visit::Visitor;
 use crate::capture::{Breakage, Captured, CapturedBody, InCharge};
 
@@ -220,8 +220,8 @@ impl Exchange {
     /// The copy to be made of the answer's body.
     fn wanted(&self, headers: &HeaderMap) -> Option<CapturedBody> {
         let activity = self.charge.as_ref()?.activity();
-        let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-        wanted(&activity.capture().response, content_type, headers.get(CONTENT_ENCODING))
+        let content_type = header(headers, CONTENT_TYPE)?;
+        wanted(&activity.capture().response, &content_type, headers.get(CONTENT_ENCODING))
     }
 
     fn keep_headers(

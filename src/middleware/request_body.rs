@@ -13,6 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::copy::{append, wanted};
+use super::span::header;
 use crate::capture::{Captured, CapturedBody, CurrentActivity};
 
 /// Keeps copies of request bodies, of the types that `ACTIVITY_CAPTURE_REQUEST` lists.
@@ -93,10 +94,10 @@ struct Copy {
 
 impl Copy {
     fn of(headers: &HeaderMap) -> Option<Self> {
-        let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        let content_type = header(headers, CONTENT_TYPE)?;
         let activity = CurrentActivity::get()?;
         let capture = activity.capture();
-        let is_wanted = wanted(&capture.request, content_type, headers.get(CONTENT_ENCODING));
+        let is_wanted = wanted(&capture.request, &content_type, headers.get(CONTENT_ENCODING));
         let (body, max_bytes) = (is_wanted?, capture.max_bytes);
         Some(Self { activity, body, max_bytes })
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use http::header::{REFERER, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use tracing::Span;
 use tracing::field::Empty;
 
@@ -76,7 +76,7 @@ pub(super) fn open_span(settings: &Settings, head: &Head<'_>, call: Option<&mut 
     if caller.trace.is_some() && listener.has_bridge() {
         let traceparent = header(&parts.headers, http::HeaderName::from_static("traceparent"));
         let tracestate = trace_state(&parts.headers);
-        listener.called_by(&span, traceparent.unwrap_or_default(), &tracestate);
+        listener.called_by(&span, &traceparent.unwrap_or_default(), &tracestate);
     }
     Opened { span, parent: trace.map(|(_, parent)| parent), address: caller.address }
 }
@@ -86,7 +86,7 @@ pub(super) fn open_span(settings: &Settings, head: &Head<'_>, call: Option<&mut 
 struct Caller<'a> {
     address: Option<IpAddr>,
     trace: Option<&'a str>,
-    agent: Option<&'a str>,
+    agent: Option<Cow<'a, str>>,
 }
 
 /// The span's name by OpenTelemetry: of few values.
@@ -109,8 +109,8 @@ fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span 
     let method = known_method(parts.method.as_str());
     let name = Name { method, route };
     let original = (method == "_OTHER").then(|| parts.method.as_str());
-    let referer = header(&parts.headers, REFERER).map(|url| redactor.url(url));
-    let query = parts.uri.query().filter(|query| !query.is_empty());
+    let referer = header(&parts.headers, REFERER).map(|url| redactor.url(&url));
+    let (path, query) = (path(parts, redactor), query(parts));
     tracing::info_span!(
         target: REQUEST_TARGET,
         "HTTP request",
@@ -119,11 +119,11 @@ fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span 
         "http.request.method" = method,
         "http.request.method_original" = original,
         "http.route" = route,
-        "url.path" = parts.uri.path(),
+        "url.path" = &*path,
         "url.query" = query.map(|query| display(redactor.query(query))),
         "url.scheme" = parts.uri.scheme_str(),
         "network.protocol.version" = version(parts.version),
-        "user_agent.original" = caller.agent,
+        "user_agent.original" = caller.agent.as_deref(),
         "http.request.header.referer" = referer,
         "client.address" = caller.address.map(display),
         "trace_id" = caller.trace,
@@ -139,7 +139,7 @@ fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span 
 /// The span of a request that asks for a call. What it is called stands open until the answer tells
 /// whether it is one: see [`name_call`] and [`name_request`].
 fn rpc_span(parts: &Parts, caller: &Caller<'_>, redactor: &Redactor) -> Span {
-    let query = parts.uri.query().filter(|query| !query.is_empty());
+    let (path, query) = (path(parts, redactor), query(parts));
     tracing::info_span!(
         target: REQUEST_TARGET,
         "gRPC request",
@@ -150,10 +150,10 @@ fn rpc_span(parts: &Parts, caller: &Caller<'_>, redactor: &Redactor) -> Span {
         "rpc.method" = Empty,
         "http.request.method" = Empty,
         "http.route" = Empty,
-        "url.path" = parts.uri.path(),
+        "url.path" = &*path,
         "url.query" = query.map(|query| display(redactor.query(query))),
         "network.protocol.version" = version(parts.version),
-        "user_agent.original" = caller.agent,
+        "user_agent.original" = caller.agent.as_deref(),
         "client.address" = caller.address.map(display),
         "trace_id" = caller.trace,
         "user.id" = Empty,
@@ -189,6 +189,21 @@ pub(super) fn name_request(span: &Span, call: &Call) {
 }
 
 fn version(version: Version) -> &'static str {
+/// What the request is for: its path, and of a tunnel whither it goes.
+fn path<'a>(parts: &'a Parts, redactor: &Redactor) -> Cow<'a, str> {
+    match (parts.uri.path(), parts.uri.authority()) {
+        ("", Some(authority)) if parts.method == Method::CONNECT => {
+            let authority = authority.as_str();
+            Cow::Borrowed(authority.rsplit('@').next().unwrap_or(authority))
+        }
+        (path, _) => redactor.path(path),
+    }
+}
+
+fn query(parts: &Parts) -> Option<&str> {
+    parts.uri.query().filter(|query| !query.is_empty())
+}
+
     match version {
         Version::HTTP_09 => "0.9",
         Version::HTTP_10 => "1.0",
@@ -223,7 +238,12 @@ fn peer(settings: &Settings, parts: &Parts) -> Option<IpAddr> {
     None
 }
 
-/// A header as text.
-pub(super) fn header(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
+/// A header as text. What is no UTF-8 in it, such as Latin-1, is replaced: the rest still tells.
+pub(super) fn header(headers: &HeaderMap, name: http::HeaderName) -> Option<Cow<'_, str>> {
+    headers.get(name).map(text)
+}
+
+/// A header's value as text.
+pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
 }

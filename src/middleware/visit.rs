@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
 use super::identity::Who;
-use super::span::header;
+use super::span::{self, header};
 use crate::capture::CurrentActivity;
 use crate::visits::{Answer, Came, Head, Mark, is_navigation, is_shared};
 
@@ -49,6 +49,7 @@ impl Visitor {
         let visits = activity.visits()?;
         let headers = &parts.headers;
         let text = |name: HeaderName| header(headers, name);
+        let (referer, host, agent) = (text(REFERER), text(HOST), text(USER_AGENT));
         // One by one: a cookie of the application that is no text must not hide ours.
         let cookies =
             headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|it| *it == b';'));
@@ -58,15 +59,15 @@ impl Visitor {
             cookies: cookies.collect(),
             navigates: is_navigation(
                 parts.method.as_str(),
-                text(DESTINATION),
-                text(ACCEPT),
-                text(PURPOSE),
+                text(DESTINATION).as_deref(),
+                text(ACCEPT).as_deref(),
+                text(PURPOSE).as_deref(),
             ),
-            objects: text(OBJECTION) == Some("1"),
+            objects: text(OBJECTION).as_deref() == Some("1"),
             query: parts.uri.query(),
-            referer: text(REFERER),
-            host: text(HOST).or_else(|| parts.uri.host()),
-            user_agent: text(USER_AGENT),
+            referer: referer.as_deref(),
+            host: host.as_deref().or_else(|| parts.uri.host()),
+            user_agent: agent.as_deref(),
             address,
         };
         let (mark, came) = visits.came(&head);
@@ -93,9 +94,9 @@ impl Visitor {
         let (Some(came), Some(visits)) = (self.came.take(), activity.visits()) else {
             return Vec::new();
         };
-        let lines =
-            |name: HeaderName| headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
-        let networks = [NETWORKS, SURROGATES].into_iter().flat_map(lines);
+        let lines = |name: HeaderName| headers.get_all(name).iter().map(span::text);
+        let control: Vec<_> = lines(CACHE_CONTROL).collect();
+        let networks: Vec<_> = [NETWORKS, SURROGATES].into_iter().flat_map(lines).collect();
         // After these the connection is another's, or a cache keeps what it had.
         let has_no_head = status.is_informational() || status == StatusCode::NOT_MODIFIED;
         let moves_for_good =
@@ -105,7 +106,12 @@ impl Visitor {
         let (said, ends_visit) = activity.said_of_visit();
         let answer = Answer {
             is_shared: has_no_head
-                || is_shared(lines(CACHE_CONTROL), networks, header(headers, EXPIRES), is_kept),
+                || is_shared(
+                    control.iter().map(|line| &**line),
+                    networks.iter().map(|line| &**line),
+                    header(headers, EXPIRES).as_deref(),
+                    is_kept,
+                ),
             user: said.as_deref().or(self.user.as_deref()).filter(|user| !user.is_empty()),
             ends_visit,
         };

@@ -8,4 +8,5 @@ mod many;
 mod rpc;
 mod server;
 mod streams;
+mod targets;
 mod visits;
