@@ -335,9 +335,9 @@ fn fill_error(buffer: &Buffer, kind: &str, activity: &mut Activity) {
     }
     if activity.error_kind.is_empty()
         && activity.outcome == Outcome::ServerFault
-        && activity.status != 0
+        && let Some(status) = buffer.signals.fault()
     {
-        activity.error_kind = activity.status.to_string();
+        activity.error_kind = status.to_string();
     }
 }
 

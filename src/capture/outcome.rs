@@ -204,6 +204,13 @@ impl Signals {
         if self.status == 0 { self.grpc.unwrap_or(0) } else { self.status }
     }
 
+    /// The status or the code that tells a fault of the server, where one does; else what was told.
+    pub(super) fn fault(&self) -> Option<u16> {
+        let code = self.grpc.filter(|code| grpc_outcome(*code) == Outcome::ServerFault);
+        let told = if self.status < 500 { code } else { None };
+        told.or(Some(self.status())).filter(|status| *status != 0)
+    }
+
     /// The code of a call, where it is all that tells how the request went.
     pub(super) fn call(&self) -> Option<u16> {
         if self.status == 0 { self.grpc } else { None }

@@ -113,7 +113,8 @@ where
                 let is_full = *this.remaining == Some(0) && !exchange.awaits_trailers();
                 // Nothing follows trailers, and nobody asks.
                 let trailers = frame.trailers_ref().inspect(|it| exchange.trailers(it));
-                is_full || trailers.is_some() || inner.is_end_stream()
+                let is_told = trailers.is_some() || exchange.has_trailers_in_body();
+                is_full || is_told || inner.is_end_stream()
             }
         };
         if is_over && let Some(exchange) = this.exchange.take() {

@@ -22,15 +22,21 @@ pub(super) fn wanted(
 
 /// Copies what fits of a frame, which stays as it is.
 pub(super) fn append(body: &mut CapturedBody, data: &impl Buf, max_bytes: usize) {
+    let all = pieces(data, |piece| body.extend(piece, max_bytes));
+    body.truncated |= !all;
+}
+
+/// Looks at the pieces of a frame, which stays as it is. `false` when it has more of them than are
+/// looked at.
+pub(super) fn pieces(data: &impl Buf, mut look: impl FnMut(&[u8])) -> bool {
     let mut pieces = [IoSlice::new(&[]); 16];
     let count = data.chunks_vectored(&mut pieces);
     let mut seen = 0;
     for piece in &pieces[..count] {
-        body.extend(piece, max_bytes);
+        look(piece);
         seen += piece.len();
     }
-    // A frame of more pieces than these is cut.
-    body.truncated |= seen < data.remaining();
+    seen == data.remaining()
 }
 
 /// The listed headers among these. Of several lines the first stands.

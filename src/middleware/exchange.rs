@@ -11,7 +11,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span};
 
 use super::copy::{append, listed, wanted};
-use super::grpc::{self, Call};
+use super::grpc::{self, Call, Wire};
+use super::grpc_web;
 use super::identity::Who;
 use super::layer::Settings;
 use super::span::{Head, Opened, header, name_call, name_request, open_span};
@@ -58,6 +59,8 @@ pub(super) struct Exchange {
     ended: bool,
     /// The copy of the answer's body, where one is wanted.
     copy: Option<CapturedBody>,
+    /// The answer's body, where it holds the trailers.
+    web: Option<Box<grpc_web::Body>>,
 }
 
 impl Exchange {
@@ -107,6 +110,7 @@ impl Exchange {
             running: false,
             ended: false,
             copy: None,
+            web: None,
         };
         exchange.keep_headers(&parts.headers, |captured, headers| {
             captured.request_headers = headers;
@@ -136,13 +140,13 @@ impl Exchange {
 
     /// The head of the answer is there.
     pub(super) fn answered(&mut self, parts: &response::Parts) {
+        if let Some(charge) = &self.charge {
+            charge.activity().answers();
+        }
         self.identify(&parts.extensions);
         self.keep_headers(&parts.headers, |captured, headers| {
             captured.response_headers = headers;
         });
-        if let Some(charge) = &self.charge {
-            charge.activity().answers();
-        }
         self.copy = self.wanted(&parts.headers);
         let content_type = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         self.is_endless = content_type.is_some_and(is_event_stream);
@@ -151,16 +155,27 @@ impl Exchange {
         }
         self.status = Some(parts.status);
         match self.protocol {
-            Protocol::Http => self.http_status(parts.status),
+            Protocol::Http => {
+                self.http_status(parts.status);
+                self.refused(parts);
+            }
             Protocol::Asked(_) if grpc::speaks(&parts.headers) => {
                 self.is_a_call();
                 match parts.status {
-                    StatusCode::OK => self.trailers(&parts.headers),
+                    StatusCode::OK => self.answered_call(&parts.headers),
                     other => self.code(grpc::code_of(other)),
                 }
             }
             // Trailers may still tell.
             Protocol::Asked(_) | Protocol::Grpc => {}
+        }
+    }
+
+    /// The answer is a stream: its length is known to nobody, or it goes on for as long as the client
+    /// listens.
+    pub(super) fn streams(&self) {
+        if let Some(charge) = &self.charge {
+            charge.activity().streams();
         }
     }
 
@@ -171,14 +186,6 @@ impl Exchange {
                 visitor.answered(charge.activity(), parts.status, &parts.headers)
             }
             _ => Vec::new(),
-    /// The answer is a stream: its length is known to nobody, or it goes on for as long as the client
-    /// listens.
-    pub(super) fn streams(&self) {
-        if let Some(charge) = &self.charge {
-            charge.activity().streams();
-        }
-    }
-
         }
     }
 
@@ -188,6 +195,30 @@ impl Exchange {
             self.has_failed = true;
             self.span.record("otel.status_code", "ERROR");
             self.span.record("error.type", status.as_str());
+        }
+    }
+
+    /// A service of gRPC answers to what is no call, too, and says by its code that it serves none: its
+    /// status is always 200.
+    fn refused(&mut self, parts: &response::Parts) {
+        let Some(code @ 1..) = grpc::status(&parts.headers) else { return };
+        if parts.status.is_success() {
+            self.span.record("rpc.grpc.status_code", code);
+            if let Some(message) = grpc::message(&parts.headers) {
+                self.span.record("exception.message", &*message);
+            }
+            self.fault(code);
+        }
+    }
+
+    /// A call was answered. Of gRPC-Web the code may stand in the body.
+    fn answered_call(&mut self, headers: &HeaderMap) {
+        self.trailers(headers);
+        if self.has_code {
+            return;
+        }
+        if let Some(wire @ (Wire::Web | Wire::WebText)) = grpc::wire(headers) {
+            self.web = Some(Box::new(grpc_web::Body::new(headers, wire == Wire::WebText)));
         }
     }
 
@@ -243,6 +274,14 @@ impl Exchange {
         if let (Some(copy), Some(charge)) = (&mut self.copy, &self.charge) {
             append(copy, data, charge.activity().capture().max_bytes);
         }
+        if let Some(trailers) = self.web.as_mut().and_then(|web| web.pass(data)) {
+            self.trailers(&trailers);
+        }
+    }
+
+    /// Whether the body held trailers: nothing follows them.
+    pub(super) fn has_trailers_in_body(&self) -> bool {
+        self.web.is_some() && self.has_code
     }
 
     /// Ends the exchange: hands over what was copied, and the charge of saying how it ended.
@@ -280,6 +319,11 @@ impl Exchange {
             self.span.record("rpc.service", "_OTHER");
             self.span.record("rpc.method", "_OTHER");
         }
+        self.fault(code);
+    }
+
+    /// Says whether a code is the server's fault.
+    fn fault(&mut self, code: u16) {
         if grpc::is_server_fault(code) {
             self.has_failed = true;
             self.span.record("otel.status_code", "ERROR");
@@ -313,6 +357,10 @@ impl Exchange {
 
     /// Whether the answer's body may end with more than its last byte.
     pub(super) fn awaits_trailers(&self) -> bool {
+        self.lacks_code() && self.web.is_none()
+    }
+
+    fn lacks_code(&self) -> bool {
         matches!(self.protocol, Protocol::Grpc) && !self.has_code
     }
 
@@ -327,7 +375,10 @@ impl Exchange {
 
     /// The answer is out.
     pub(super) fn complete(mut self) {
-        if self.awaits_trailers() {
+        if let Some(trailers) = self.web.as_mut().and_then(|web| web.end()) {
+            self.trailers(&trailers);
+        }
+        if self.lacks_code() && !self.web.as_ref().is_some_and(|web| web.is_unreadable()) {
             // By gRPC's rules a stream that ends without a code is UNKNOWN.
             self.code(grpc::UNKNOWN);
         }

@@ -3,6 +3,8 @@
 //! A request only asks for a call: any client may. That it is one the answer tells, by its type or
 //! by a code; else it is a request like all others.
 //!
+//! gRPC-Web names its calls likewise, by types of its own; its trailers are `grpc_web`'s.
+//!
 //! From gRPC's `PROTOCOL-HTTP2.md`: the path is `/{service}/{method}`, the code stands in the
 //! trailers or, when there is no message, in the headers; an answer other than 200 comes from
 //! something that speaks no gRPC and is mapped by `http-grpc-status-mapping.md`.
@@ -11,10 +13,11 @@ use std::borrow::Cow;
 
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use percent_encoding::percent_decode_str;
+use http::{HeaderMap, Method, StatusCode};
+use percent_encoding::percent_decode;
 
-const STATUS: &str = "grpc-status";
+pub(super) const STATUS: &str = "grpc-status";
+pub(super) const MESSAGE: &str = "grpc-message";
 
 pub(super) const UNKNOWN: u16 = 2;
 pub(super) const UNIMPLEMENTED: u16 = 12;
@@ -34,7 +37,7 @@ pub(super) struct Call {
 impl Call {
     /// The call that the request asks for.
     pub(super) fn of(parts: &Parts) -> Option<Self> {
-        if parts.method != Method::POST || !is_grpc(&parts.headers) {
+        if parts.method != Method::POST || wire(&parts.headers).is_none() {
             return None;
         }
         let (service, method) = parts.uri.path().strip_prefix('/')?.rsplit_once('/')?;
@@ -42,16 +45,36 @@ impl Call {
     }
 }
 
-/// Whether the body is of gRPC's type.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let rest = content_type.and_then(|it| it.strip_prefix(b"application/grpc"));
-    matches!(rest, Some([] | [b'+' | b';', ..]))
+/// How a body carries the messages of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// As they are; the trailers come behind it.
+    Native,
+    /// With the trailers behind the messages.
+    Web,
+    /// The same in base64.
+    WebText,
+}
+
+/// How the body behind these headers carries a call's messages, if its type is one of gRPC's.
+pub(super) fn wire(headers: &HeaderMap) -> Option<Wire> {
+    let rest = strip(headers.get(CONTENT_TYPE)?.as_bytes(), b"application/grpc")?;
+    let (rest, wire) = match strip(rest, b"-web") {
+        None => (rest, Wire::Native),
+        Some(rest) => strip(rest, b"-text").map_or((rest, Wire::Web), |it| (it, Wire::WebText)),
+    };
+    matches!(rest, [] | [b'+' | b';' | b' ' | b'\t', ..]).then_some(wire)
+}
+
+/// What stands behind a beginning, whatever its case.
+fn strip<'a>(text: &'a [u8], beginning: &[u8]) -> Option<&'a [u8]> {
+    let (first, rest) = text.split_at_checked(beginning.len())?;
+    first.eq_ignore_ascii_case(beginning).then_some(rest)
 }
 
 /// Whether who answers so speaks gRPC.
 pub(super) fn speaks(headers: &HeaderMap) -> bool {
-    is_grpc(headers) || headers.contains_key(STATUS)
+    wire(headers).is_some() || headers.contains_key(STATUS)
 }
 
 /// The code in headers or trailers. One that gRPC does not define counts as UNKNOWN.
@@ -62,8 +85,8 @@ pub(super) fn status(headers: &HeaderMap) -> Option<u16> {
 
 /// What went wrong, in the service's words.
 pub(super) fn message(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    let text = headers.get("grpc-message")?.to_str().ok().filter(|text| !text.is_empty())?;
-    Some(percent_decode_str(text).decode_utf8_lossy())
+    let text = headers.get(MESSAGE)?.as_bytes();
+    (!text.is_empty()).then(|| percent_decode(text).decode_utf8_lossy())
 }
 
 /// The code that a plain HTTP status stands for.
@@ -81,4 +104,34 @@ pub(super) fn code_of(status: StatusCode) -> u16 {
 /// Whether OpenTelemetry counts the code as an error of the server.
 pub(super) fn is_server_fault(code: u16) -> bool {
     matches!(code, 2 | 4 | 12 | 13 | 14 | 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_known_by_the_type_of_its_body() {
+        for (content_type, expected) in [
+            ("application/grpc", Some(Wire::Native)),
+            ("application/grpc+proto", Some(Wire::Native)),
+            ("Application/gRPC; charset=utf-8", Some(Wire::Native)),
+            ("application/grpc-web", Some(Wire::Web)),
+            ("application/grpc-web+proto", Some(Wire::Web)),
+            ("application/gRPC-Web+JSON ; x=y", Some(Wire::Web)),
+            ("application/grpc-web-text", Some(Wire::WebText)),
+            ("application/grpc-web-text+proto", Some(Wire::WebText)),
+            ("application/grpc-websocket", None),
+            ("application/grpcx", None),
+            ("application/grpc-x", None),
+            ("application/grpc-web-texts", None),
+            ("application/json", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
+            assert_eq!(wire(&headers), expected, "{content_type}");
+        }
+        assert_eq!(wire(&HeaderMap::new()), None);
+    }
 }

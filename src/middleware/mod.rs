@@ -7,7 +7,7 @@
 //! One layer is `layer`, its service is `layer`'s too, `future` waits for the answer, `body`
 //! follows it, and `exchange` is the request they all speak of: the span, and the charge of the
 //! activity's end. `span` opens it; `grpc`, `traceparent`, `client` and `identity` read one thing
-//! each of the head, and `visit` asks the room `visits` what cookies say. `copy` and `request_body`
+//! each of the head, `grpc_web` the trailers that a body holds, and `visit` asks the room `visits` what cookies say. `copy` and `request_body`
 //! keep the start of bodies, where that is asked for. `actix` is the same for actix-web, whose
 //! services, bodies and types are its own.
 //!
@@ -31,6 +31,7 @@ mod copy;
 mod exchange;
 mod future;
 mod grpc;
+mod grpc_web;
 mod identity;
 mod layer;
 mod request_body;

@@ -129,6 +129,7 @@ fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span 
         "trace_id" = caller.trace,
         "user.id" = Empty,
         "session.id" = Empty,
+        "rpc.grpc.status_code" = Empty,
         "http.response.status_code" = Empty,
         "error.type" = Empty,
         "exception.message" = Empty,
@@ -188,7 +189,6 @@ pub(super) fn name_request(span: &Span, call: &Call) {
     }
 }
 
-fn version(version: Version) -> &'static str {
 /// What the request is for: its path, and of a tunnel whither it goes.
 fn path<'a>(parts: &'a Parts, redactor: &Redactor) -> Cow<'a, str> {
     match (parts.uri.path(), parts.uri.authority()) {
@@ -204,6 +204,7 @@ fn query(parts: &Parts) -> Option<&str> {
     parts.uri.query().filter(|query| !query.is_empty())
 }
 
+fn version(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "0.9",
         Version::HTTP_10 => "1.0",

@@ -10,3 +10,4 @@ mod server;
 mod streams;
 mod targets;
 mod visits;
+mod web;
