@@ -18,10 +18,21 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 /// A request over HTTP/1.1, on a connection of its own.
 pub(super) fn one(address: SocketAddr, behaviour: Behaviour) -> Result<Answer> {
     let (path, _) = behaviour.target();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n");
+    sent(address, behaviour, request.as_bytes(), status_of)
+}
+
+/// Sends these bytes, and reads the answer or leaves. `status_of` reads what came.
+pub(super) fn sent(
+    address: SocketAddr,
+    behaviour: Behaviour,
+    request: &[u8],
+    status_of: fn(&[u8]) -> u16,
+) -> Result<Answer> {
     let (begin, before) = (Instant::now(), hanging());
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(DEADLINE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n")?;
+    stream.write_all(request)?;
     if behaviour == Behaviour::Leaves {
         wait_for_hanging(before)?;
         std::thread::sleep(PATIENCE);

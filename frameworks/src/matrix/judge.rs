@@ -87,7 +87,7 @@ fn columns(
     let (path, route) = behaviour.target();
     let call = format!("{NAME}/{}", behaviour.call().0);
     let (method, path, route) = match protocol {
-        Protocol::Grpc => ("", format!("/{call}"), call),
+        Protocol::Grpc | Protocol::GrpcWeb => ("", format!("/{call}"), call),
         _ => ("GET", path.to_owned(), route.to_owned()),
     };
     let mut found = vec![
@@ -98,6 +98,7 @@ fn columns(
         (Column::Outcome, outcome(behaviour, &text("outcome"), &text("error_kind"))),
         (Column::Duration, duration(behaviour, seen, row["duration"].as_u64().unwrap_or(0))),
     ];
+    found.push((Column::Start, start(behaviour, protocol, seen, row)));
     if let Some(expected) = tree(behaviour) {
         found.push((Column::Tree, equal(&chain(row), &expected)));
     }
@@ -147,6 +148,24 @@ fn duration(behaviour: Behaviour, seen: &Observed, micros: u64) -> Found {
     }
 }
 
+/// When the answer began: never where there was none, else before it ended, and a stream long before.
+fn start(behaviour: Behaviour, protocol: Protocol, seen: &Observed, row: &Value) -> Found {
+    let micros = |name: &str| row[name].as_u64().unwrap_or(0);
+    let (found, duration) = (micros("response_start"), micros("duration"));
+    // A code of 0 is an answer, too.
+    let is_call = matches!(protocol, Protocol::Grpc | Protocol::GrpcWeb);
+    let broke = matches!(behaviour, Behaviour::Leaves | Behaviour::Panic);
+    let is_answered = seen.status != 0 || is_call && !broke;
+    let body = if behaviour == Behaviour::Slow { PAUSE * PARTS / 2 } else { Duration::ZERO };
+    let most = duration.min(seen.took.saturating_sub(body.as_micros() as u64));
+    match is_answered {
+        false if found == 0 => Ok(()),
+        true if (1..=most).contains(&found) => Ok(()),
+        false => Err(format!("{found} us, though nothing was answered")),
+        true => Err(format!("{found} us, not between 1 and {most}")),
+    }
+}
+
 /// The spans that the application made, each with its parent.
 fn tree(behaviour: Behaviour) -> Option<String> {
     match behaviour {
@@ -191,7 +210,7 @@ mod tests {
     fn row() -> Value {
         json!({
             "method": "GET", "route": "/users/{id}", "url": "/users/404", "status": 404,
-            "outcome": "client_fault", "error_kind": "", "duration": 900,
+            "outcome": "client_fault", "error_kind": "", "duration": 900, "response_start": 800,
         })
     }
 
@@ -216,11 +235,14 @@ mod tests {
             ("outcome", json!("success")),
             ("duration", json!(0)),
             ("duration", json!(10_000_000)),
+            ("response_start", json!(0)),
+            ("response_start", json!(901)),
         ] {
             let mut wrong = row();
             wrong[name] = value;
             let cell = judge(setup("axum"), &seen(vec![wrong]));
             assert_eq!(cell.mark(), Mark::Wrong);
+            let name = if name == "response_start" { "start" } else { name };
             assert!(cell.problems[0].starts_with(name), "{:?}", cell.problems);
         }
     }

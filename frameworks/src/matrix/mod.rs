@@ -1,7 +1,7 @@
 //! The matrix: every set-up, every behaviour, and whether the row tells the truth.
 //!
 //! Each set-up runs in a process of its own, with the layer under the global subscriber as an
-//! application has it. There a client drives the behaviours over real sockets (`http`, `grpc`), and
+//! application has it. There a client drives the behaviours over real sockets (`http`, `grpc`, `web`), and
 //! what it saw and what was recorded is printed (`observe`). `judge` compares the two, `docs` writes
 //! the tables of `docs/frameworks.md`.
 
@@ -10,6 +10,7 @@ mod grpc;
 mod http;
 mod judge;
 mod observe;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -101,6 +102,7 @@ pub(crate) enum Column {
     Status,
     Outcome,
     Duration,
+    Start,
     Tree,
 }
 
@@ -113,6 +115,7 @@ impl Column {
             Self::Status => "status",
             Self::Outcome => "outcome",
             Self::Duration => "duration",
+            Self::Start => "start",
             Self::Tree => "tree",
         }
     }

@@ -11,7 +11,7 @@ use tracing_activity::ShutdownGuard;
 use tracing_activity::config::{Config, SamplingPolicy};
 use tracing_activity::sink::MemorySink;
 
-use super::{Behaviour, grpc, http};
+use super::{Behaviour, grpc, http, web};
 use crate::app;
 use crate::setups::{Protocol, Setup};
 
@@ -80,6 +80,7 @@ fn drive(protocol: Protocol, address: SocketAddr, behaviour: Behaviour) -> Resul
         Protocol::Http1 => http::one(address, behaviour),
         Protocol::Http2 => http::two(address, behaviour),
         Protocol::Grpc => grpc::call(address, behaviour),
+        Protocol::GrpcWeb => web::call(address, behaviour),
     }
 }
 

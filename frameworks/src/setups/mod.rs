@@ -24,6 +24,7 @@ pub(crate) enum Protocol {
     Http1,
     Http2,
     Grpc,
+    GrpcWeb,
 }
 
 /// A column that an emitter cannot tell.
@@ -188,6 +189,7 @@ pub(crate) const ALL: &[Setup] = &[
             ENDS_WITH_HEAD,
             Untold { column: Column::Status, when: &[Behaviour::Leaves], because: GOES_ON },
             Untold { column: Column::Outcome, when: &[Behaviour::Leaves], because: GOES_ON },
+            Untold { column: Column::Start, when: &[Behaviour::Leaves], because: GOES_ON },
         ],
         serve: |listener| on_tokio(listener, poem::tracing),
     },
@@ -217,6 +219,15 @@ pub(crate) const ALL: &[Setup] = &[
         protocol: Protocol::Http1,
         untold: &[NO_ROUTE],
         serve: |listener| on_tokio(listener, warp::ours),
+    },
+    Setup {
+        key: "tonic-web",
+        framework: "tonic over gRPC-Web",
+        emitter: "`RequestSpanLayer`",
+        counts: false,
+        protocol: Protocol::GrpcWeb,
+        untold: &[],
+        serve: |listener| on_tokio(listener, tonic::web),
     },
     Setup {
         key: "tonic-trace-layer",

@@ -17,6 +17,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tonic_tracing_opentelemetry::middleware::server::OtelGrpcLayer;
+use tonic_web::GrpcWebLayer;
 use tower::service_fn;
 use tower_http::trace::TraceLayer;
 use tracing_activity::middleware::RequestSpanLayer;
@@ -86,6 +87,15 @@ impl Service<http::Request<Body>> for Shop {
 
 pub(super) async fn ours(listener: TcpListener) -> anyhow::Result<()> {
     let mut server = Server::builder().layer(RequestSpanLayer::new().grpc());
+    Ok(server.add_service(Shop).serve_with_incoming(TcpIncoming::from(listener)).await?)
+}
+
+/// Over HTTP/1.1, as browsers call.
+pub(super) async fn web(listener: TcpListener) -> anyhow::Result<()> {
+    let mut server = Server::builder()
+        .accept_http1(true)
+        .layer(RequestSpanLayer::new().grpc())
+        .layer(GrpcWebLayer::new());
     Ok(server.add_service(Shop).serve_with_incoming(TcpIncoming::from(listener)).await?)
 }
 

@@ -4,3 +4,4 @@
 mod answers;
 mod caller;
 mod server;
+mod targets;

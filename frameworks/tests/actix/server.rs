@@ -78,14 +78,21 @@ impl Server {
     }
 
     fn send(&self, method: &str, target: &str, headers: &str) -> TcpStream {
+        self.send_bytes(format!("{method} {target} HTTP/1.1\r\n{headers}").as_bytes())
+    }
+
+    /// Sends a head of whatever bytes.
+    fn send_bytes(&self, head: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(
-            stream,
-            "{method} {target} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n{headers}\r\n"
-        )
-        .unwrap();
+        stream.write_all(head).unwrap();
+        stream.write_all(b"host: shop\r\nconnection: close\r\n\r\n").unwrap();
         stream
+    }
+
+    /// The same, and reads the whole answer.
+    pub(crate) fn request_bytes(&self, head: &[u8]) {
+        let _ = self.send_bytes(head).read_to_end(&mut Vec::new());
     }
 
     /// Sends a request and reads the whole answer.
