@@ -183,6 +183,21 @@ fn a_quantile_from_the_histogram_is_within_a_bucket_of_the_exact_one() {
 }
 
 #[test]
+fn the_rollup_tells_when_answers_began_and_when_they_ended() {
+    let db = Db::new();
+    let row = |response_start, duration| Activity { response_start, duration, ..on_path(1) };
+    // A stream of an hour, an answer at once, and one of which nobody told.
+    write(
+        &db,
+        vec![row(1_000, 3_600_000_000), row(900, 1_000), row(0, 64), row(u64::MAX, u64::MAX)],
+    );
+    let sql = "SELECT sumMap(dur_hist), sumMap(start_hist) FROM {db}.activity_minutes";
+    assert_eq!(db.query(sql), "{96:1,159:1,507:1,1024:1}\t{96:1,157:1,159:1,1024:1}");
+    let stored = "SELECT response_start, duration FROM {db}.activities ORDER BY duration LIMIT 3";
+    assert_eq!(db.query(stored), "0\t64\n900\t1000\n1000\t3600000000");
+}
+
+#[test]
 fn the_rollup_is_read_by_the_hour() {
     let db = Db::new();
     write(&db, vec![on_path(1)]);

@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS `activity`.activities
 (
     when             DateTime64(6, 'UTC') CODEC(T64('bit'), Default),
     activity_id      UUID,
-    duration         UInt64 COMMENT 'Microseconds' CODEC(T64, Default),
+    duration         UInt64 COMMENT 'Microseconds to the last byte of the answer' CODEC(T64, Default),
+    response_start   UInt64 COMMENT 'Microseconds to the head of the answer; 0: unknown' CODEC(T64, Default),
     outcome          Enum8('success' = 0, 'client_fault' = 1, 'server_fault' = 2),
     status           UInt16,
     method           LowCardinality(String),
@@ -145,7 +146,7 @@ INSERT INTO `activity`.schema_version (version, name) VALUES (1, 'activities');
 
 -- Version 2: activity_minutes
 
--- Requests, their duration and outcome by minute.
+-- Requests, their duration, the time until their answers began, and outcome by minute.
 CREATE TABLE IF NOT EXISTS `activity`.activity_minutes
 (
     minute        DateTime('UTC') CODEC(Delta(4), ZSTD(1)),
@@ -159,7 +160,8 @@ CREATE TABLE IF NOT EXISTS `activity`.activity_minutes
     weight        SimpleAggregateFunction(sum, Float64) COMMENT 'Requests that the kept traces stand for' CODEC(ZSTD(1)),
     duration_sum  SimpleAggregateFunction(sum, UInt64) COMMENT 'Microseconds' CODEC(T64, ZSTD(1)),
     duration_max  SimpleAggregateFunction(max, UInt64) COMMENT 'Microseconds' CODEC(T64, ZSTD(1)),
-    dur_hist      SimpleAggregateFunction(sumMap, Map(UInt16, UInt64)) COMMENT 'Requests by floor(16 * log2(duration)); read it with activity_hist_quantile' CODEC(ZSTD(1))
+    dur_hist      SimpleAggregateFunction(sumMap, Map(UInt16, UInt64)) COMMENT 'Requests by floor(16 * log2(duration)); read it with activity_hist_quantile' CODEC(ZSTD(1)),
+    start_hist    SimpleAggregateFunction(sumMap, Map(UInt16, UInt64)) COMMENT 'The same of response_start, and of duration where nobody told that' CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(minute)
@@ -187,7 +189,8 @@ SELECT
     sum(duration) AS duration_sum,
     max(duration) AS duration_max,
     -- 16 buckets an octave: the middle of one is within 2.2 % of whatever is in it.
-    sumMap(map(toUInt16(16 * log2(greatest(duration, 1))), toUInt64(1))) AS dur_hist
+    sumMap(map(toUInt16(16 * log2(greatest(duration, 1))), toUInt64(1))) AS dur_hist,
+    sumMap(map(toUInt16(16 * log2(greatest(if(response_start = 0, duration, response_start), 1))), toUInt64(1))) AS start_hist
 FROM `activity`.activities
 GROUP BY minute, service, okind, ekind, route, outcome, site_version;
 

@@ -60,7 +60,9 @@ pub fn observe(meter: &Meter, metrics: impl Fn() -> Vec<Metric> + Send + Sync + 
 }
 
 /// The histogram `http.server.request.duration` of OpenTelemetry's conventions, of every request
-/// whether its trace is kept or not.
+/// whether its trace is kept or not; and `activity.http.server.response_start`, the time until the
+/// answer began, of the requests of which it is known. The first is to the last byte of the answer,
+/// and so of streams a long time. Both are in seconds.
 ///
 /// ```
 /// use tracing_activity::metrics::RequestDurations;
@@ -71,18 +73,29 @@ pub fn observe(meter: &Meter, metrics: impl Fn() -> Vec<Metric> + Send + Sync + 
 /// });
 /// ```
 #[derive(Debug, Clone)]
-pub struct RequestDurations(Histogram<f64>);
+pub struct RequestDurations {
+    duration: Histogram<f64>,
+    start: Histogram<f64>,
+}
 
 impl RequestDurations {
-    /// The histogram of this meter.
+    /// The histograms of this meter.
     #[must_use]
     pub fn new(meter: &Meter) -> Self {
-        let histogram = meter
-            .f64_histogram("http.server.request.duration")
-            .with_unit("s")
-            .with_description("Duration of HTTP server requests.")
-            .with_boundaries(SECONDS.to_vec());
-        Self(histogram.build())
+        let histogram = |name: &'static str, description: &'static str| {
+            let histogram = meter.f64_histogram(name).with_unit("s");
+            histogram.with_description(description).with_boundaries(SECONDS.to_vec()).build()
+        };
+        Self {
+            duration: histogram(
+                "http.server.request.duration",
+                "Duration of HTTP server requests.",
+            ),
+            start: histogram(
+                "activity.http.server.response_start",
+                "Time until the answers to HTTP server requests began.",
+            ),
+        }
     }
 
     /// Records a request. What has no HTTP method is none over HTTP. The route is its template, never
@@ -105,6 +118,9 @@ impl RequestDurations {
             };
             with.push(KeyValue::new("error.type", class.to_owned()));
         }
-        self.0.record(activity.duration as f64 / 1e6, &with);
+        self.duration.record(activity.duration as f64 / 1e6, &with);
+        if activity.response_start > 0 {
+            self.start.record(activity.response_start as f64 / 1e6, &with);
+        }
     }
 }

@@ -114,3 +114,25 @@ fn the_duration_of_every_request_is_recorded_by_its_route() {
     );
     assert!(all.iter().any(|it| it.1.starts_with("error.type=_OTHER,")), "{all:?}");
 }
+
+#[test]
+fn when_answers_began_is_recorded_where_it_is_known() {
+    let exporter = InMemoryMetricExporter::default();
+    let provider = provider(&exporter);
+    let durations = RequestDurations::new(&provider.meter("test"));
+    for response_start in [0, 900, 7_000] {
+        let method = "GET".to_owned();
+        durations.record(&Activity {
+            method,
+            duration: 7_000,
+            response_start,
+            ..Activity::default()
+        });
+    }
+    let mut all = collected(&exporter, &provider);
+    all.sort();
+    let counts: Vec<_> = all.iter().map(|it| (&*it.0, it.2)).collect();
+    let expected =
+        [("activity.http.server.response_start", 2), ("http.server.request.duration", 3)];
+    assert_eq!(counts, expected, "{all:?}");
+}

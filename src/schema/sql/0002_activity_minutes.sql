@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS {database}.activity_minutes{local}{on_cluster}
     duration_sum  SimpleAggregateFunction(sum, UInt64) COMMENT 'Microseconds' CODEC(T64, ZSTD(1)),
     duration_max  SimpleAggregateFunction(max, UInt64) COMMENT 'Microseconds' CODEC(T64, ZSTD(1)),
     dur_hist      SimpleAggregateFunction(sumMap, Map(UInt16, UInt64)) COMMENT 'Requests by floor(16 * log2(duration)); read it with activity_hist_quantile' CODEC(ZSTD(1)),
-    start_hist    SimpleAggregateFunction(sumMap, Map(UInt16, UInt64)) COMMENT 'The same of response_start, of the requests that have one' CODEC(ZSTD(1))
+    start_hist    SimpleAggregateFunction(sumMap, Map(UInt16, UInt64)) COMMENT 'The same of response_start, and of duration where nobody told that' CODEC(ZSTD(1))
 )
 ENGINE = {replicated}AggregatingMergeTree
 PARTITION BY toYYYYMM(minute)
@@ -42,7 +42,7 @@ SELECT
     max(duration) AS duration_max,
     -- 16 buckets an octave: the middle of one is within 2.2 % of whatever is in it.
     sumMap(map(toUInt16(16 * log2(greatest(duration, 1))), toUInt64(1))) AS dur_hist,
-    sumMapIf(map(toUInt16(16 * log2(greatest(response_start, 1))), toUInt64(1)), response_start > 0) AS start_hist
+    sumMap(map(toUInt16(16 * log2(greatest(if(response_start = 0, duration, response_start), 1))), toUInt64(1))) AS start_hist
 FROM {database}.activities{local}
 GROUP BY minute, service, okind, ekind, route, outcome, site_version;
 

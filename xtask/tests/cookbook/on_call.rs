@@ -34,6 +34,10 @@ fn durations<'a>(rows: &'a [&Row]) -> impl Iterator<Item = u64> + 'a {
     rows.iter().map(|it| it.duration)
 }
 
+fn starts<'a>(rows: &'a [&Row]) -> impl Iterator<Item = u64> + 'a {
+    rows.iter().map(|it| it.start())
+}
+
 fn red(run: &Run, answer: &Answer) {
     let key = |row: &&Row| (row.minute.clone(), row.method.clone(), row.route.clone());
     let exact = group(run.rows.iter().filter(|it| !it.route.is_empty()), key);
@@ -46,6 +50,7 @@ fn red(run: &Run, answer: &Answer) {
         assert_eq!(count(told, "faults"), faults(rows.iter().copied()), "{key:?}");
         rounds_to(number(told, "p50_ms"), quantile(durations(rows), 0.5) / 1000.0, 2);
         rounds_to(number(told, "p99_ms"), quantile(durations(rows), 0.99) / 1000.0, 2);
+        rounds_to(number(told, "p99_start_ms"), quantile(starts(rows), 0.99) / 1000.0, 2);
     }
     // And over all minutes, by what the customers did.
     let known = run.ledger.iter().filter(|it| !it.route().is_empty());
@@ -72,6 +77,8 @@ fn red_from_the_rollup(run: &Run, answer: &Answer) {
             // Half of a bucket.
             within(number(told, column), exact, 0.0222);
         }
+        let exact = quantile_exact(starts(rows), 0.99) / 1000.0;
+        within(number(told, "p99_start_ms"), exact, 0.0222);
         let slowest = durations(rows).max().unwrap() as f64 / 1000.0;
         rounds_to(number(told, "slowest_ms"), slowest, 2);
     }

@@ -12,6 +12,7 @@ pub(crate) struct Row {
     /// Microseconds since 1970.
     pub(crate) micros: i64,
     pub(crate) duration: u64,
+    pub(crate) response_start: u64,
     pub(crate) outcome: String,
     pub(crate) status: u16,
     pub(crate) method: String,
@@ -50,7 +51,7 @@ pub(crate) struct Row {
 /// Plain columns in the order of time.
 pub(crate) const SELECT: &str = "\
 SELECT when, toString(toStartOfMinute(when)) AS minute, toString(toStartOfHour(when)) AS hour, \
-toString(toDate(when)) AS day, toUnixTimestamp64Micro(when) AS micros, duration, \
+toString(toDate(when)) AS day, toUnixTimestamp64Micro(when) AS micros, duration, response_start, \
 outcome, status, method, route, url, okind, oid, ekind, error, error_kind, user_id, session_id, \
 service, host, site_revision, trace_hash, kept_because, sample_weight, activity_id, batch_id, \
 truncated, incomplete, dropped_spans, span_name, span_parent, span_start, span_duration, \
@@ -62,6 +63,11 @@ impl Row {
     /// `GET /products/{id}`.
     pub(crate) fn endpoint(&self) -> String {
         format!("{} {}", self.method, self.route).trim_start().to_owned()
+    }
+
+    /// Microseconds until its answer began; where nobody told, until it ended.
+    pub(crate) fn start(&self) -> u64 {
+        if self.response_start == 0 { self.duration } else { self.response_start }
     }
 
     pub(crate) fn kept(&self) -> bool {
