@@ -99,7 +99,8 @@ CREATE TABLE IF NOT EXISTS `activity`.activities
     utm_source       String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_source')),
     utm_medium       String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_medium')),
     utm_campaign     String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_campaign')),
-    data_json        JSON ALIAS CAST(if(isValidJSON(data) AND startsWith(data, '{'), data, '{}'), 'JSON'),
+    -- Not by CAST: a row that the type refuses would fail every question that reads it.
+    data_json        JSON ALIAS JSONExtract(data, 'JSON') COMMENT 'data by its keys; empty where it cannot be read by them',
     trace            String ALIAS toJSONString(arrayMap(
         (i, name, parent, start, took, error) -> CAST(
             (name, if(i = 0, NULL, parent), start, took, nullIf(error, ''), arrayFilter(
@@ -138,8 +139,9 @@ TTL toDateTime(when) + toIntervalDay(3) RECOMPRESS CODEC(ZSTD(6)), toDateTime(wh
 -- From the first insert on: without a window a plain MergeTree ignores deduplication tokens. The
 -- codec stands here and not at the columns, because what stands there is not compressed again.
 -- Rows are wide, so few of them are much: they are merged column by column from the first on. A
--- text's length stands before it: as a column of its own it takes more room and more work.
-SETTINGS non_replicated_deduplication_window = 10000, default_compression_codec = 'ZSTD(1)', vertical_merge_algorithm_min_rows_to_activate = 1, string_serialization_version = 'single_stream'
+-- text's length stands before it: as a column of its own it takes more room and more work. All but
+-- the windows only save room or work, and are left out where the server does not know them.
+SETTINGS non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800, default_compression_codec = 'ZSTD(1)', vertical_merge_algorithm_min_rows_to_activate = 1, string_serialization_version = 'single_stream'
 COMMENT 'One row a request';
 
 INSERT INTO `activity`.schema_version (version, name) VALUES (1, 'activities');
@@ -171,7 +173,7 @@ PRIMARY KEY (toStartOfHour(minute), service, okind, ekind, route)
 ORDER BY (toStartOfHour(minute), service, okind, ekind, route, outcome, site_version, minute)
 TTL minute + toIntervalDay(365)
 -- Of its own: with a window on `activities` alone, a repeated insert would count here twice.
-SETTINGS non_replicated_deduplication_window = 10000
+SETTINGS non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
 COMMENT 'Requests by minute';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `activity`.activity_minutes_mv TO `activity`.activity_minutes AS
@@ -236,7 +238,7 @@ CREATE TABLE IF NOT EXISTS `activity`.trace_shapes
 ENGINE = AggregatingMergeTree
 ORDER BY (service, trace_hash)
 TTL toDateTime(last_seen) + toIntervalDay(365)
-SETTINGS non_replicated_deduplication_window = 10000
+SETTINGS non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
 COMMENT 'The code paths that requests took';;
 
 -- A mistake that makes a path of every request must not fill the table: what is not known goes to

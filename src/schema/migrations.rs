@@ -1,5 +1,7 @@
 //! The migrations: numbered SQL files, filled in for one database.
 
+use super::retention::Retained;
+
 /// The table that holds which migrations were applied, made before any of them.
 pub const VERSION_TABLE: &str = include_str!("sql/schema_version.sql");
 
@@ -7,7 +9,7 @@ pub const VERSION_TABLE: &str = include_str!("sql/schema_version.sql");
 /// not to the database, and needs a right of its own; nothing else here needs the function.
 pub const HIST_QUANTILE: &str = include_str!("sql/hist_quantile.sql");
 
-const FILES: [(u32, &str, &str); 4] = [
+pub(super) const FILES: [(u32, &str, &str); 4] = [
     (1, "activities", include_str!("sql/0001_activities.sql")),
     (2, "activity_minutes", include_str!("sql/0002_activity_minutes.sql")),
     (3, "trace_shapes", include_str!("sql/0003_trace_shapes.sql")),
@@ -71,26 +73,11 @@ pub fn migrations(options: &SchemaOptions) -> Vec<Migration> {
             version,
             name,
             statements: statements(sql)
-                .filter(|sql| options.cluster.is_some() || !sql.contains("{cluster}"))
+                .filter(|sql| options.cluster.is_some() || !is_for_a_cluster(sql))
                 .map(|sql| options.fill(sql))
                 .collect(),
         })
         .collect()
-}
-
-/// The tables that views fill, each with its columns.
-pub fn rollup_columns() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
-    [(Retained::Minutes, FILES[1].2), (Retained::Shapes, FILES[2].2)].into_iter().map(
-        |(table, file)| {
-            let create = file.split(";\n").next().unwrap_or_default();
-            let names = create.lines().filter_map(|line| {
-                let line = line.strip_prefix("    ")?;
-                line.starts_with(|it: char| it.is_ascii_lowercase()).then_some(())?;
-                line.split(' ').next()
-            });
-            (table.table(), names.collect())
-        },
-    )
 }
 
 impl SchemaOptions {
@@ -136,91 +123,19 @@ impl SchemaOptions {
             "window" if cluster.is_some() => {
                 "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800".to_owned()
             }
-            "window" => "non_replicated_deduplication_window = 10000".to_owned(),
-            "activities_ttl" => Retained::Activities.rules(self).join(", "),
-            "minutes_ttl" => ttl_clause(&Retained::Minutes.rules(self)),
-            "shapes_ttl" => ttl_clause(&Retained::Shapes.rules(self)),
+            // The second is what an engine that shares its parts goes by, which some services put in
+            // the place of a plain one; a plain one does not look at it.
+            "window" => {
+                "non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800".to_owned()
+            }
+            "activities_ttl" => Retained::Activities.clause(self),
+            "minutes_ttl" => Retained::Minutes.clause(self),
+            "shapes_ttl" => Retained::Shapes.clause(self),
             "shapes_cap" => SHAPES_CAP.to_string(),
             "shapes_at_once" => SHAPES_AT_ONCE.to_string(),
             _ => return None,
         })
     }
-}
-
-/// A table whose rows are deleted at an age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retained {
-    /// `activities`.
-    Activities,
-    /// `activity_minutes`.
-    Minutes,
-    /// `trace_shapes`.
-    Shapes,
-}
-
-impl Retained {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Activities, Self::Minutes, Self::Shapes];
-
-    /// The table's name.
-    #[must_use]
-    pub const fn table(self) -> &'static str {
-        match self {
-            Self::Activities => "activities",
-            Self::Minutes => "activity_minutes",
-            Self::Shapes => "trace_shapes",
-        }
-    }
-
-    /// The age in days that `options` ask for.
-    #[must_use]
-    pub const fn days(self, options: &SchemaOptions) -> Option<u32> {
-        match self {
-            Self::Activities => options.retention_days,
-            Self::Minutes | Self::Shapes => options.rollup_retention_days,
-        }
-    }
-
-    /// The change that brings the table to the age that `options` ask for.
-    #[must_use]
-    pub fn change(self, options: &SchemaOptions) -> String {
-        let rules = self.rules(options);
-        let change = if rules.is_empty() {
-            "REMOVE TTL".to_owned()
-        } else {
-            format!("MODIFY TTL {}", rules.join(", "))
-        };
-        options.fill(&format!("ALTER TABLE {{database}}.{} {change}", self.table()))
-    }
-
-    /// The ages at which rows are compressed better, and deleted.
-    fn rules(self, options: &SchemaOptions) -> Vec<String> {
-        let (time, first) = match self {
-            Self::Activities => (
-                "toDateTime(when)",
-                Some("toDateTime(when) + toIntervalDay(3) RECOMPRESS CODEC(ZSTD(6))".to_owned()),
-            ),
-            Self::Minutes => ("minute", None),
-            Self::Shapes => ("toDateTime(last_seen)", None),
-        };
-        let delete = self.days(options).map(|days| format!("{time} + toIntervalDay({days})"));
-        first.into_iter().chain(delete).collect()
-    }
-}
-
-fn ttl_clause(rules: &[String]) -> String {
-    if rules.is_empty() { String::new() } else { format!("TTL {}", rules.join(", ")) }
-}
-
-/// The age in days at which rows are deleted, from the server's own text of a table's engine.
-#[must_use]
-pub fn retention_days_in(engine: &str) -> Option<u32> {
-    let (_, ttl) = engine.split_once(" TTL ")?;
-    let ttl = ttl.split(" SETTINGS ").next().unwrap_or(ttl);
-    ttl.split(", ").filter(|rule| !rule.contains("RECOMPRESS")).find_map(|rule| {
-        let (_, days) = rule.split_once("toIntervalDay(")?;
-        days.split(')').next()?.parse().ok()
-    })
 }
 
 /// An identifier as SQL takes it whatever it contains.
@@ -233,8 +148,13 @@ fn text(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
+/// Whether a statement makes what only a cluster has: a table over those of its servers.
+pub(super) fn is_for_a_cluster(template: &str) -> bool {
+    template.contains("{cluster}")
+}
+
 /// The statements of a file: each ends with a semicolon at the end of a line.
-fn statements(file: &str) -> impl Iterator<Item = &str> {
+pub(super) fn statements(file: &str) -> impl Iterator<Item = &str> {
     file.split(";\n").map(str::trim).filter(|sql| !sql.is_empty())
 }
 
@@ -316,20 +236,5 @@ mod tests {
             options.fill("{database} {database_text} {cluster} {unknown} {} {"),
             "`{local}'` '{local}\\'' 'it\\'s {window}' {unknown} {} {"
         );
-    }
-
-    #[test]
-    fn retention_is_read_back_from_the_servers_text() {
-        let engine = |table: Retained, days| {
-            let rules = table.rules(&options(days));
-            format!("MergeTree ORDER BY x {} SETTINGS index_granularity = 8192", ttl_clause(&rules))
-        };
-        for table in Retained::ALL {
-            let days = table.days(&options(Some(90)));
-            assert!(days.is_some());
-            assert_eq!(retention_days_in(&engine(table, Some(90))), days);
-            assert_eq!(retention_days_in(&engine(table, None)), None);
-        }
-        assert_eq!(retention_days_in("MergeTree ORDER BY when"), None);
     }
 }

@@ -12,15 +12,24 @@
 //!   here, because one bad row makes the server refuse a whole batch.
 //! - Every table that an insert reaches, through views too, has a deduplication window from its
 //!   first insert on.
+//! - No row makes a question fail that is about others: columns and views for people are of
+//!   functions that answer something for any text.
+//! - Rules of others in a table's TTL stay: ours are told by their very words.
 //!
 //! Absent on purpose: a connection. `sink` runs the statements.
 
 mod migrations;
+mod objects;
+mod retention;
 mod row;
+mod savings;
 mod wire;
 
 pub use migrations::{
-    HIST_QUANTILE, LATEST_VERSION, Migration, Retained, SHAPES_AT_ONCE, SHAPES_CAP, SchemaOptions,
-    VERSION_TABLE, migrations, retention_days_in, rollup_columns,
+    HIST_QUANTILE, LATEST_VERSION, Migration, SHAPES_AT_ONCE, SHAPES_CAP, SchemaOptions,
+    VERSION_TABLE, migrations,
 };
+pub use objects::{Column, Object, is_outdated, objects};
+pub use retention::Retained;
 pub use row::{Block, COLUMNS};
+pub use savings::{Saving, leave_out};

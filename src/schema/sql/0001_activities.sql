@@ -82,7 +82,8 @@ CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
     utm_source       String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_source')),
     utm_medium       String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_medium')),
     utm_campaign     String ALIAS decodeURLFormComponent(extractURLParameter(concat('?', campaign), 'utm_campaign')),
-    data_json        JSON ALIAS CAST(if(isValidJSON(data) AND startsWith(data, '{'), data, '{}'), 'JSON'),
+    -- Not by CAST: a row that the type refuses would fail every question that reads it.
+    data_json        JSON ALIAS JSONExtract(data, 'JSON') COMMENT 'data by its keys; empty where it cannot be read by them',
     trace            String ALIAS toJSONString(arrayMap(
         (i, name, parent, start, took, error) -> CAST(
             (name, if(i = 0, NULL, parent), start, took, nullIf(error, ''), arrayFilter(
@@ -117,11 +118,12 @@ PARTITION BY (toDate(when), toDate(UUIDv7ToDateTime(activity_id, 'UTC')))
 -- the pruning by that expression.
 PRIMARY KEY (toStartOfFiveMinutes(when), okind, ekind)
 ORDER BY (toStartOfFiveMinutes(when), okind, ekind, trace_hash, when)
-TTL {activities_ttl}
+{activities_ttl}
 -- From the first insert on: without a window a plain MergeTree ignores deduplication tokens. The
 -- codec stands here and not at the columns, because what stands there is not compressed again.
 -- Rows are wide, so few of them are much: they are merged column by column from the first on. A
--- text's length stands before it: as a column of its own it takes more room and more work.
+-- text's length stands before it: as a column of its own it takes more room and more work. All but
+-- the windows only save room or work, and are left out where the server does not know them.
 SETTINGS {window}, default_compression_codec = 'ZSTD(1)', vertical_merge_algorithm_min_rows_to_activate = 1, string_serialization_version = 'single_stream'
 COMMENT 'One row a request';
 
