@@ -38,6 +38,7 @@ fn override_rule() -> impl Strategy<Value = OverrideRule> {
     prop_oneof![
         Just(OverrideRule::Always),
         Just(OverrideRule::Never),
+        Just(OverrideRule::Drop),
         duration().prop_map(OverrideRule::Slow),
         share().prop_map(OverrideRule::Rate),
     ]
@@ -49,6 +50,7 @@ fn topic(rule: &OverrideRule) -> u8 {
         OverrideRule::Always | OverrideRule::Never => 0,
         OverrideRule::Slow(_) => 1,
         OverrideRule::Rate(_) => 2,
+        OverrideRule::Drop => 3,
     }
 }
 
@@ -85,6 +87,7 @@ fn nearly() -> impl Strategy<Value = String> {
         Just("route:"),
         Just("always:"),
         Just("never:"),
+        Just("drop:"),
         Just("\""),
         Just("\\"),
         Just("*"),

@@ -5,14 +5,14 @@
 //! rule     = "all" | "off" | "errors" | "faults"
 //!          | "slow>" duration | "rate=" share | "budget=" number "/s"
 //!          | selector ">" duration | selector "=" share
-//!          | "always:" selector | "never:" selector
+//!          | "always:" selector | "never:" selector | "drop:" selector
 //! selector = ( "ekind:" | "route:" ) text [ "*" ]
 //! text     = bare, without , = > and " | "\"" with \" and \\ inside "\""
 //! ```
 //!
 //! The words are the Collector's: `errors` and `faults` are its policy `status_code`, `slow` is
 //! `latency`, `rate` is `probabilistic`, `always` is `always_sample`, `never` is `drop`, `budget`
-//! is `rate_limiting`.
+//! is `rate_limiting`. `drop` alone is about the row.
 //!
 //! Invariants:
 //! - What a policy that was read prints reads back as the same policy. One made in code may hold
@@ -28,8 +28,8 @@ mod parse;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-/// Which traces are kept. Every request is a row whatever the policy says; it decides about the
-/// spans only.
+/// Which traces are kept. Every request is a row whatever the policy says, but for the successes that
+/// a `drop` leaves out.
 ///
 /// ```
 /// use tracing_activity::config::SamplingPolicy;
@@ -87,6 +87,8 @@ pub enum OverrideRule {
     Slow(Duration),
     /// This share of them is kept at random.
     Rate(f64),
+    /// They are no rows where they succeed, and are counted as dropped by rule.
+    Drop,
 }
 
 /// Requests by their event kind or route.
@@ -126,7 +128,7 @@ impl SamplingPolicy {
             || self.overrides.iter().any(|it| match it.rule {
                 OverrideRule::Always | OverrideRule::Slow(_) => true,
                 OverrideRule::Rate(rate) => rate > 0.0,
-                OverrideRule::Never => false,
+                OverrideRule::Never | OverrideRule::Drop => false,
             })
     }
 }
@@ -191,6 +193,7 @@ impl fmt::Display for Override {
                 write!(f, "{selector}>{}", humantime::format_duration(slow))
             }
             OverrideRule::Rate(rate) => write!(f, "{selector}={rate}"),
+            OverrideRule::Drop => write!(f, "drop:{selector}"),
         }
     }
 }
