@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 pub(crate) use self::built::executable_built;
 use self::reader::Reader;
 use super::bodies::parse_pointers;
-use super::units::parse_duration;
+use super::units::{listed, parse_duration};
 use super::{
     BodyCapture, CaptureConfig, Config, Cookieless, Database, HttpConfig, PipelineConfig,
     RedactConfig, Roots, Secret, VisitKeys, Visits, bounds,
@@ -49,14 +49,14 @@ macro_rules! variables {
 }
 
 variables! {
-    ACTIVITY_DB: "`stdout`, `off`, `clickhouse://USER:PASSWORD@HOST:8123/DATABASE`, `http://..`, `https://..`", "`stdout`", "Where activities go. `off` captures nothing.";
+    ACTIVITY_DB: "`stdout`, `off`, `clickhouse://USER:PASSWORD@HOST:8123/DATABASE`, `http://..`, `https://..`, with a path before the database behind a proxy", "`stdout`", "Where activities go. `off` captures nothing.";
     ACTIVITY_USER: "text", "from `ACTIVITY_DB`, else `default`", "ClickHouse user.";
     ACTIVITY_PASSWORD: "text", "from `ACTIVITY_DB`, else empty", "ClickHouse password, sent in a header and never printed.";
     ACTIVITY_INSECURE: "`true`, `false`", "`false`", "Lets a password travel unencrypted to another host.";
     ACTIVITY_MIGRATE: "`true`, `false`", "`true`", "Whether `init` creates and upgrades the tables. With `false` it only checks them.";
     ACTIVITY_RETENTION: "whole days such as `90d`, or `forever`", "`forever`", "Age at which rows of `activities` are deleted. Set when the tables are created or upgraded.";
     ACTIVITY_ROLLUP_RETENTION: "whole days such as `730d`, or `forever`", "`forever`", "The same of what is added up from them: `activity_minutes` and `trace_shapes`.";
-    ACTIVITY_SAMPLE: "`all`, `off`, or rules such as `errors,slow>500ms,rate=0.01,ekind:checkout=1`: [the language](docs/sampling.md)", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here.";
+    ACTIVITY_SAMPLE: "`all`, `off`, or rules such as `errors,slow>500ms,rate=0.01,ekind:checkout=1`: [the language](docs/sampling.md)", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here, but for the successes that `drop:` leaves out.";
     ACTIVITY_ROOTS: "`request`, `all`", "`request`", "Which parentless spans begin an activity: requests, or all.";
     ACTIVITY_FILTER: "directives such as `info,my_crate=debug`", "`info`", "Which child spans and events are recorded. A request's root is recognised whatever its level.";
     ACTIVITY_TRUSTED_PROXIES: "`private`, addresses and networks such as `10.0.0.0/8`, comma-separated", "none", "Peers that are believed who the client is.";
@@ -448,7 +448,7 @@ fn parse_names(text: &str) -> Result<Vec<String>, String> {
             format!("{name:?}: expected names of query parameters such as page,sort")
         })
     };
-    text.split(',').map(|word| name(word.trim())).collect()
+    listed(text)?.map(|word| name(word.trim())).collect()
 }
 
 const SITE_VERSION: &str = "an RFC 3339 time such as 2026-11-21T18:30:00Z, or seconds since 1970";

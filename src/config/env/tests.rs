@@ -292,6 +292,25 @@ fn credentials_of_an_endpoint_are_in_no_warning_and_in_no_debug() {
 }
 
 #[test]
+fn lists_that_every_request_looks_into_have_a_bound() {
+    for (name, entry) in [
+        ("ACTIVITY_QUERY_KEEP", "page"),
+        ("ACTIVITY_REDACT_JSON", "/user/name"),
+        ("ACTIVITY_CAPTURE_HEADERS", "x-request-id"),
+        ("ACTIVITY_CAPTURE_RESPONSE", "text/*"),
+        ("ACTIVITY_CAPTURE_REQUEST", "text/*"),
+        ("ACTIVITY_FILTER", "a=info"),
+        ("ACTIVITY_VISIT_KEYS", "hunter2-hunter2-hunter2-hunter2-hunter2"),
+    ] {
+        let list = |entries| vec![entry; entries].join(",");
+        assert!(with(&[(name, &list(1_000))]).is_ok(), "{name}");
+        let error = with(&[(name, &list(1_001))]).unwrap_err().to_string();
+        assert!(error.contains("1001 entries, expected at most 1000"), "{error}");
+        assert!(error.len() < 400 && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
 fn an_error_repeats_the_beginning_of_a_long_value_only() {
     let long = format!("errors,{}x", "rate=0.1,".repeat(10_000));
     let error = with(&[("ACTIVITY_SAMPLE", &long)]).unwrap_err().to_string();
