@@ -4,9 +4,10 @@
 //! layers is fixed here: activities inside, other layers outside.
 
 mod handle;
+#[cfg(feature = "signal")]
+mod signal;
 
 use std::fmt;
-use std::io::Write as _;
 use std::sync::Arc;
 #[cfg(feature = "otlp")]
 use std::sync::OnceLock;
@@ -27,6 +28,7 @@ use crate::shape::Shape;
 use crate::sink::{Sink, StdoutSink};
 #[cfg(feature = "tower")]
 use crate::visits::Visits;
+use crate::warn;
 
 #[cfg(not(feature = "otlp"))]
 use self::handle::Exporting;
@@ -38,12 +40,15 @@ pub type Base = Layered<ActivityLayer, Registry>;
 
 /// Captures activities from now on, as the environment says.
 ///
-/// It installs the global `tracing` subscriber. Keep the guard until the process ends: dropping
-/// it delivers what is still waiting. Bound to `_` it would be dropped at once.
+/// It installs the global `tracing` subscriber, with no layer but those of activities: the program's own
+/// log lines go nowhere. For these give [`builder`] a layer that prints them. Keep the guard until the
+/// process ends: dropping it delivers what is still waiting. Bound to `_` it would be dropped at once. A
+/// signal that ends the process drops nothing: see `shutdown_on_signal` of the guard.
 ///
 /// # Errors
-/// A variable whose value cannot be used, or a global subscriber that is installed already. A
-/// database that cannot be reached is no error: activities wait in the queue.
+/// An `ACTIVITY_*` variable whose value cannot be used, or a global subscriber that is installed
+/// already. A database that cannot be reached is no error: activities wait in the queue. Nor is an
+/// `OTEL_*` variable whose value is not known here: it is warned of on standard error.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), tracing_activity::Error> {
@@ -87,6 +92,8 @@ pub struct Builder {
     #[cfg(feature = "otlp")]
     link: Option<otlp::Link>,
     layers: Vec<Box<dyn Layer<Base> + Send + Sync>>,
+    /// The configuration is the environment's: what it says of exports to others stops nothing.
+    is_from_env: bool,
 }
 
 impl fmt::Debug for Builder {
@@ -192,7 +199,7 @@ impl Builder {
     /// that calls the one installed before.
     ///
     /// # Errors
-    /// A variable whose value cannot be used, a thread that cannot be started, or a global
+    /// An `ACTIVITY_*` variable whose value, or a field of the configuration whose number, cannot be used, a thread that cannot be started, or a global
     /// subscriber that is installed already.
     pub fn install(mut self) -> Result<ShutdownGuard, Error> {
         let config = self.take_config()?;
@@ -219,7 +226,7 @@ impl Builder {
     /// see [`tracing::dispatcher::with_default`].
     ///
     /// # Errors
-    /// A variable whose value cannot be used, or a thread that cannot be started.
+    /// An `ACTIVITY_*` variable whose value, or a field of the configuration whose number, cannot be used, or a thread that cannot be started.
     pub fn subscriber(mut self) -> Result<(Dispatch, ShutdownGuard), Error> {
         let config = self.take_config()?;
         self.compose(config)
@@ -253,28 +260,53 @@ impl Builder {
     /// [`layer`](Self::layer) are not used here.
     ///
     /// # Errors
-    /// A variable whose value cannot be used, or a thread that cannot be started.
+    /// An `ACTIVITY_*` variable whose value, or a field of the configuration whose number, cannot be used, or a thread that cannot be started.
     pub fn build(mut self) -> Result<(ActivityLayer, ShutdownGuard), Error> {
         let config = self.take_config()?;
         self.assemble(config, None)
     }
 
     fn take_config(&mut self) -> Result<Config, Error> {
+        self.is_from_env = self.config.is_none();
         let mut config = self.config.take().map_or_else(from_env, Ok)?;
         if let Some(visits) = self.visits.take() {
             config.http.visits = visits;
         }
+        config.check()?;
+        for warning in config.warnings() {
+            warn::once(&warning.to_string());
+        }
+        if !self.is_off(&config) {
+            hint(&config);
+        }
         Ok(config)
+    }
+
+    /// Whether nothing is captured.
+    fn is_off(&self, config: &Config) -> bool {
+        config.database == Database::Off && self.sink.is_none()
+    }
+
+    /// An export that cannot be set up as the environment says. It says so for programs in all languages,
+    /// so this one does without.
+    #[cfg(feature = "otlp")]
+    fn without<T>(&self, what: &str, started: Result<T, Error>) -> Result<Option<T>, Error> {
+        match started {
+            Err(error) if self.is_from_env && error.is_config() => {
+                warn::once(&format!("{what} are not exported: {error}"));
+                Ok(None)
+            }
+            started => started.map(Some),
+        }
     }
 
     /// The export of the layer's own counters, where one is asked for.
     #[cfg(feature = "otlp")]
     fn metering(&self, config: &Config) -> Result<Option<Metering>, Error> {
-        let is_off = config.database == Database::Off && self.sink.is_none();
-        if !config.otlp.metrics.enabled || self.link.is_some() || is_off {
+        if !config.otlp.metrics.enabled || self.link.is_some() || self.is_off(config) {
             return Ok(None);
         }
-        Metering::start(config).map(Some)
+        self.without("metrics", Metering::start(config))
     }
 
     /// The export of spans, where one is asked for, with its layer outside of ours.
@@ -284,11 +316,12 @@ impl Builder {
         config: &Config,
         layers: &mut Vec<Box<dyn Layer<Base> + Send + Sync>>,
     ) -> Result<Option<Exporting>, Error> {
-        let is_off = config.database == Database::Off && self.sink.is_none();
-        if !config.otlp.enabled || self.link.is_some() || is_off {
+        if !config.otlp.enabled || self.link.is_some() || self.is_off(config) {
             return Ok(None);
         }
-        let exporting = Exporting::start(config)?;
+        let Some(exporting) = self.without("spans", Exporting::start(config))? else {
+            return Ok(None);
+        };
         layers.insert(0, exporting.layer());
         self.link = Some(exporting.link().clone());
         Ok(Some(exporting))
@@ -299,7 +332,7 @@ impl Builder {
         config: Config,
         exporting: Option<Exporting>,
     ) -> Result<(ActivityLayer, ShutdownGuard), Error> {
-        if config.database == Database::Off && self.sink.is_none() {
+        if self.is_off(&config) {
             return Ok((ActivityLayer::new(None), ShutdownGuard { handle: Handle::off() }));
         }
         let sink = match self.sink {
@@ -355,13 +388,24 @@ impl Builder {
 fn from_env() -> Result<Config, Error> {
     let config = Config::from_env()?;
     for name in config::env::unknown_variables() {
-        // Standard error may be closed: no reason to panic.
-        let _ = writeln!(
-            std::io::stderr(),
-            "tracing-activity: {name} is not a variable of this crate; a typo?"
-        );
+        warn::once(&format!("{name} is not a variable of this crate; a typo?"));
     }
     Ok(config)
+}
+
+/// Says what is allowed and hardly meant.
+fn hint(config: &Config) {
+    if let Database::ClickHouse(clickhouse) = &config.database
+        && let Some(hint) = clickhouse.hint()
+    {
+        warn::once(&hint);
+    }
+    let built = config::env::executable_built();
+    if built.is_hash && config.site_version == built.at {
+        warn::once(
+            "the executable's file time is no time of a build, so a hash of the executable stands in the column site_version: it tells deploys apart, but not which is newer; set ACTIVITY_SITE_VERSION, when the service starts or when it is built, to a time such as `git log -1 --format=%ct` prints",
+        );
+    }
 }
 
 /// Adds what follows visits, where that is asked for.
@@ -396,12 +440,8 @@ fn clickhouse_sink(
     config: &Config,
     clickhouse: &config::ClickHouse,
 ) -> Result<Box<dyn Sink>, Error> {
-    if !cfg!(feature = "tls") && clickhouse.url.starts_with("https:") {
-        return Err(config::ConfigError::without_value(
-            "ACTIVITY_DB",
-            "this build has no TLS for https://; add the feature: tracing-activity = { features = [\"tls\"] }",
-        )
-        .into());
+    if let Some(problem) = crate::sink::problem_of(&clickhouse.url) {
+        return Err(config::ConfigError::without_value("ACTIVITY_DB", problem).into());
     }
     Ok(Box::new(crate::sink::ClickHouseSink::new(clickhouse, config.pipeline.timeout)))
 }

@@ -32,6 +32,7 @@ mod error;
 mod init;
 mod redact;
 mod visits;
+mod warn;
 
 pub use capture::{ActivityEvent, ActivityLayer, ActivityPatch, CurrentActivity, with_activity};
 pub use config::Config;

@@ -85,6 +85,7 @@ fn forbidden(table: &Table, room: &str, source: &str) -> Vec<String> {
         let target = import.split("::").next().unwrap_or_default();
         target == room
             || target == "error"
+            || target == "warn"
             || allowed.contains(target)
             || allowed.iter().any(|it| {
                 it.starts_with(&format!("{target}::")) && {

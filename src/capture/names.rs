@@ -150,7 +150,7 @@ fn said_event_kind(buffer: &Buffer) -> Option<Cow<'_, str>> {
 }
 
 /// Decides about the trace of a request that ended at `now`, after so many nanoseconds and with this
-/// head.
+/// head; `None` where a rule leaves out its row.
 #[inline]
 pub(super) fn decide(
     buffer: &Buffer,
@@ -158,11 +158,11 @@ pub(super) fn decide(
     (nanos, head): (u64, Head),
     trace_id: TraceId,
     now: u64,
-) -> Decision {
+) -> Option<Decision> {
     let random_value = buffer.linked.and_then(|linked| linked.caller?.random_value);
     let random = random_value.unwrap_or_else(|| randomness(trace_id));
     if buffer.current.sampler.drops_at_once(outcome, nanos, random) {
-        return Decision::Drop;
+        return Some(Decision::Drop);
     }
     let duration = Duration::from_nanos(nanos);
     let finished = Finished {
@@ -179,14 +179,31 @@ pub(super) fn decide(
 
 #[cold]
 #[inline(never)]
-fn decide_in_full(buffer: &Buffer, finished: Finished<'_>, now: u64) -> Decision {
+fn decide_in_full(buffer: &Buffer, finished: Finished<'_>, now: u64) -> Option<Decision> {
     let sampler = &buffer.current.sampler;
     if !sampler.tail().reads_names() {
-        return sampler.decide(&finished, || buffer.shared.age(now));
+        return Some(sampler.decide(&finished, || buffer.shared.age(now)));
     }
-    let decide = |ekind: &str, route: &str| {
-        sampler.decide(&Finished { ekind, route, ..finished }, || buffer.shared.age(now))
-    };
+    with_names(buffer, |ekind, route| {
+        let finished = Finished { ekind, route, ..finished };
+        let stays = !sampler.tail().drops_row(&finished);
+        stays.then(|| sampler.decide(&finished, || buffer.shared.age(now)))
+    })
+}
+
+/// Whether a rule leaves out the row of a request whose spans are not collected.
+#[cold]
+#[inline(never)]
+pub(super) fn leaves_out(buffer: &Buffer, outcome: Outcome) -> bool {
+    let tail = buffer.current.sampler.tail();
+    with_names(buffer, |ekind, route| {
+        tail.drops_row(&Finished { outcome, ekind, route, ..Finished::default() })
+    })
+}
+
+/// Runs `f` on the event kind and the route, as far as the policy reads them.
+fn with_names<R>(buffer: &Buffer, f: impl FnOnce(&str, &str) -> R) -> R {
+    let sampler = &buffer.current.sampler;
     let said =
         if sampler.tail().reads_ekind() { said_event_kind(buffer) } else { Some(Cow::default()) };
     let mut names = Names::default();
@@ -198,8 +215,8 @@ fn decide_in_full(buffer: &Buffer, finished: Finished<'_>, now: u64) -> Decision
     }
     let route = names.route(buffer);
     match said {
-        Some(said) => decide(&said, &route),
-        None => with_joined(event_kind(buffer, names.method, &route), |it| decide(it, &route)),
+        Some(said) => f(&said, &route),
+        None => with_joined(event_kind(buffer, names.method, &route), |it| f(it, &route)),
     }
 }
 

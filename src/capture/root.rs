@@ -14,13 +14,14 @@ use super::buffer::{Buffer, Sealed};
 use super::callsite::Callsite;
 use super::fields::Fields;
 use super::head::{Head, Told};
-use super::names::decide;
+use super::names::{decide, leaves_out};
 use super::outcome::{End, Signals};
 use super::panics::Panic;
 use super::patch::ActivityPatch;
 use super::shared::Shared;
 use super::sync::{AtomicBool, Mutex, MutexGuard};
 use crate::model::ActivityId;
+use crate::pipeline::DropReason;
 use crate::sampling::Decision;
 
 /// What the registry keeps for the root span.
@@ -421,13 +422,21 @@ impl Root {
         }
         let trace_id = buffer.signals.remote_trace.unwrap_or(id.to_trace_id());
         let collected = buffer.epoch.collects() && buffer.epoch == shared.mode.epoch();
-        let mut decision = Decision::Drop;
-        if collected {
-            shared.mode.refresh(&mut buffer.current);
-            decision = decide(&buffer, verdict.outcome, (duration, head), trace_id, now);
-        }
+        shared.mode.refresh(&mut buffer.current);
+        let decided = if collected {
+            decide(&buffer, verdict.outcome, (duration, head), trace_id, now)
+        } else {
+            let drops = buffer.current.sampler.drops_rows();
+            (!(drops && leaves_out(&buffer, verdict.outcome))).then_some(Decision::Drop)
+        };
+        let mut decision = decided.unwrap_or(Decision::Drop);
         if let Some(linked) = &buffer.linked {
             decision = tell(shared, linked, decision, collected);
+        }
+        // Where the caller keeps the trace, the row stays: kept traces and kept rows are the same.
+        if decided.is_none() && decision == Decision::Drop {
+            shared.counters.count_dropped(DropReason::Rule);
+            return shared.recycle(buffer);
         }
         buffer.sealed = Some(Sealed { verdict, decision, duration, head, collected });
         if buffer.truncated {

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use super::units::listed;
+
 /// What is kept of the contents of requests and answers.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -65,7 +67,7 @@ impl FromStr for MediaTypes {
             !it.is_empty()
                 && it.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-._!#$&^".contains(&c))
         };
-        let listed = text.split(',').map(str::trim).map(|word| {
+        let listed = listed(text)?.map(str::trim).map(|word| {
             if word.get(..10).is_some_and(|it| it.eq_ignore_ascii_case("multipart/")) {
                 return Err(format!(
                     "{word:?} holds parts of any type and is never captured; expected other types, such as application/json"
@@ -118,7 +120,7 @@ impl FromStr for HeaderNames {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let listed = text.split(',').map(|word| {
+        let listed = listed(text)?.map(|word| {
             let name = word.trim().to_ascii_lowercase();
             if NEVER.contains(&name.as_str()) {
                 return Err(format!(
@@ -173,7 +175,7 @@ impl FromStr for JsonPointer {
 
 /// JSON pointers, comma-separated.
 pub(super) fn parse_pointers(text: &str) -> Result<Vec<JsonPointer>, String> {
-    text.split(',').map(|word| word.trim().parse()).collect()
+    listed(text)?.map(|word| word.trim().parse()).collect()
 }
 
 #[cfg(test)]

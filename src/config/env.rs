@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module is the one reader of the environment")]
 
+mod built;
 mod otel;
 mod reader;
 
@@ -15,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+pub(crate) use self::built::executable_built;
 use self::reader::Reader;
 use super::bodies::parse_pointers;
-use super::units::parse_duration;
+use super::units::{listed, parse_duration};
 use super::{
-    BodyCapture, CaptureConfig, Config, Cookieless, Database, HttpConfig, MAX_DEPTH,
-    PipelineConfig, RedactConfig, Roots, Secret, VisitKeys, Visits,
+    BodyCapture, CaptureConfig, Config, Cookieless, Database, HttpConfig, PipelineConfig,
+    RedactConfig, Roots, Secret, VisitKeys, Visits, bounds,
 };
 use crate::model::Timestamp;
 
@@ -47,14 +49,14 @@ macro_rules! variables {
 }
 
 variables! {
-    ACTIVITY_DB: "`stdout`, `off`, `clickhouse://USER:PASSWORD@HOST:8123/DATABASE`, `http://..`, `https://..`", "`stdout`", "Where activities go. `off` captures nothing.";
+    ACTIVITY_DB: "`stdout`, `off`, `clickhouse://USER:PASSWORD@HOST:8123/DATABASE`, `http://..`, `https://..`, with a path before the database behind a proxy", "`stdout`", "Where activities go. `off` captures nothing.";
     ACTIVITY_USER: "text", "from `ACTIVITY_DB`, else `default`", "ClickHouse user.";
     ACTIVITY_PASSWORD: "text", "from `ACTIVITY_DB`, else empty", "ClickHouse password, sent in a header and never printed.";
     ACTIVITY_INSECURE: "`true`, `false`", "`false`", "Lets a password travel unencrypted to another host.";
     ACTIVITY_MIGRATE: "`true`, `false`", "`true`", "Whether `init` creates and upgrades the tables. With `false` it only checks them.";
     ACTIVITY_RETENTION: "whole days such as `90d`, or `forever`", "`forever`", "Age at which rows of `activities` are deleted. Set when the tables are created or upgraded.";
     ACTIVITY_ROLLUP_RETENTION: "whole days such as `730d`, or `forever`", "`forever`", "The same of what is added up from them: `activity_minutes` and `trace_shapes`.";
-    ACTIVITY_SAMPLE: "`all`, `off`, or rules such as `errors,slow>500ms,rate=0.01,ekind:checkout=1`: [the language](docs/sampling.md)", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here.";
+    ACTIVITY_SAMPLE: "`all`, `off`, or rules such as `errors,slow>500ms,rate=0.01,ekind:checkout=1`: [the language](docs/sampling.md)", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here, but for the successes that `drop:` leaves out.";
     ACTIVITY_ROOTS: "`request`, `all`", "`request`", "Which parentless spans begin an activity: requests, or all.";
     ACTIVITY_FILTER: "directives such as `info,my_crate=debug`", "`info`", "Which child spans and events are recorded. A request's root is recognised whatever its level.";
     ACTIVITY_TRUSTED_PROXIES: "`private`, addresses and networks such as `10.0.0.0/8`, comma-separated", "none", "Peers that are believed who the client is.";
@@ -103,7 +105,7 @@ variables! {
     OTEL_BSP_SCHEDULE_DELAY: "milliseconds, 1 to 600000", "`5000`", "Longest wait of a span for its batch to fill.";
     ACTIVITY_OTLP_BUFFER_BYTES: "size, at least `1KiB`", "`64MiB`", "Memory of spans whose request has not ended, at most. Beyond it the newest are dropped and counted.";
     ACTIVITY_HOST: "text", "the system's host name", "Column `host`.";
-    ACTIVITY_SITE_VERSION: "RFC 3339 time, or seconds since 1970", "the same variable at build time, else when the executable was built", "When this deploy was built: column `site_version`.";
+    ACTIVITY_SITE_VERSION: "RFC 3339 time, or seconds since 1970", "the same variable at build time, else when the executable was built: its file time, or what tells it from other builds where that is none", "When this deploy was built: column `site_version`.";
     ACTIVITY_SITE_REVISION: "text", "empty", "Revision of this deploy, such as a commit: column `site_revision`.";
     ACTIVITY_QUEUE_ROWS: "number, 1 to 16777216", "`65536`", "Activities waiting at most. Beyond it the newest are dropped and counted.";
     ACTIVITY_QUEUE_BYTES: "size, `1B` to `32GiB`", "`64MiB`", "Memory of waiting activities at most. Beyond it the newest are dropped and counted.";
@@ -131,14 +133,46 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The variable.
+    /// The variable; of a configuration made in code the field, such as `capture.max_spans`.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name
     }
 
+    /// An error of a field that was set in code.
+    pub(super) fn of_field(field: &'static str, value: String, problem: impl Into<String>) -> Self {
+        Self { name: field, value: Some(value), problem: problem.into() }
+    }
+
     pub(crate) fn without_value(name: &'static str, problem: impl Into<String>) -> Self {
         Self { name, value: None, problem: problem.into() }
+    }
+}
+
+/// A variable of OpenTelemetry whose value, or a part of it, does not count.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfigWarning {
+    error: ConfigError,
+    instead: String,
+}
+
+impl ConfigWarning {
+    /// The variable.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.error.name()
+    }
+}
+
+impl fmt::Display for ConfigWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.error, self.instead)
+    }
+}
+
+impl fmt::Debug for ConfigWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -158,10 +192,10 @@ impl fmt::Debug for ConfigError {
 }
 
 impl Config {
-    /// Reads the environment.
+    /// Reads the environment, as [`from_lookup`](Self::from_lookup) does.
     ///
     /// # Errors
-    /// A [`ConfigError`] that names the first variable whose value cannot be used.
+    /// A [`ConfigError`] that names the first `ACTIVITY_*` variable whose value cannot be used.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_lookup(|name| match std::env::var(name) {
             Ok(value) => Ok(Some(value)),
@@ -171,10 +205,11 @@ impl Config {
     }
 
     /// Reads variables through `lookup`, which gives a variable's value, `None` where it is
-    /// absent, or what is wrong with it. An empty value counts as absent.
+    /// absent, or what is wrong with it. An empty value counts as absent, and so does one of
+    /// OpenTelemetry's variables that is not known here: see [`warnings`](Self::warnings).
     ///
     /// # Errors
-    /// A [`ConfigError`] that names the first variable whose value cannot be used.
+    /// A [`ConfigError`] that names the first `ACTIVITY_*` variable whose value cannot be used.
     ///
     /// ```
     /// use tracing_activity::Config;
@@ -188,13 +223,14 @@ impl Config {
     pub fn from_lookup(
         lookup: impl Fn(&str) -> Result<Option<String>, String>,
     ) -> Result<Self, ConfigError> {
-        let read = Reader { lookup };
+        let read = Reader::new(lookup);
         let default = Self::default();
         let sampled = read.parsed("ACTIVITY_SAMPLE", FromStr::from_str)?;
         let otlp = read.otlp(default.otlp)?;
         let named = otlp.resource.iter().rev().find(|(key, _)| key == "service.name");
-        let service = read.text("OTEL_SERVICE_NAME")?.or_else(|| Some(named?.1.clone()));
-        Ok(Self {
+        let service = read.known(read.text("OTEL_SERVICE_NAME"));
+        let service = service.or_else(|| Some(named?.1.clone()));
+        let config = Self {
             database: read.database()?,
             service: service.unwrap_or(default.service),
             host: read.text("ACTIVITY_HOST")?.unwrap_or(default.host),
@@ -208,7 +244,9 @@ impl Config {
             redact: read.redact(default.redact)?,
             pipeline: read.pipeline(&default.pipeline)?,
             otlp,
-        })
+            warnings: Vec::new(),
+        };
+        Ok(Self { warnings: read.into_warnings(), ..config })
     }
 }
 
@@ -279,28 +317,16 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
         Ok(CaptureConfig {
             roots: roots.unwrap_or(default.roots),
             filter: self.parsed("ACTIVITY_FILTER", FromStr::from_str)?.unwrap_or(default.filter),
-            max_spans: self.number("ACTIVITY_MAX_SPANS", 1..=65_535)?.unwrap_or(default.max_spans),
-            max_events: self
-                .number("ACTIVITY_MAX_EVENTS", 0..=1_000_000)?
-                .unwrap_or(default.max_events),
-            max_fields: self
-                .number("ACTIVITY_MAX_FIELDS", 0..=1_000_000)?
-                .unwrap_or(default.max_fields),
+            max_spans: self.number(&bounds::MAX_SPANS)?.unwrap_or(default.max_spans),
+            max_events: self.number(&bounds::MAX_EVENTS)?.unwrap_or(default.max_events),
+            max_fields: self.number(&bounds::MAX_FIELDS)?.unwrap_or(default.max_fields),
             max_field_bytes: self
-                .size("ACTIVITY_MAX_FIELD_BYTES", 0..=1 << 30)?
+                .size(&bounds::MAX_FIELD_BYTES)?
                 .unwrap_or(default.max_field_bytes),
-            max_row_bytes: self
-                .size("ACTIVITY_MAX_ROW_BYTES", 0..=1 << 30)?
-                .unwrap_or(default.max_row_bytes),
-            max_depth: self
-                .number("ACTIVITY_MAX_DEPTH", 1..=MAX_DEPTH)?
-                .unwrap_or(default.max_depth),
-            max_in_flight: self
-                .number("ACTIVITY_MAX_IN_FLIGHT", 1..=usize::MAX)?
-                .unwrap_or(default.max_in_flight),
-            max_lifetime: self
-                .duration("ACTIVITY_MAX_LIFETIME", MILLISECOND)?
-                .unwrap_or(default.max_lifetime),
+            max_row_bytes: self.size(&bounds::MAX_ROW_BYTES)?.unwrap_or(default.max_row_bytes),
+            max_depth: self.number(&bounds::DEPTH)?.unwrap_or(default.max_depth),
+            max_in_flight: self.number(&bounds::MAX_IN_FLIGHT)?.unwrap_or(default.max_in_flight),
+            max_lifetime: self.duration(&bounds::MAX_LIFETIME)?.unwrap_or(default.max_lifetime),
         })
     }
 
@@ -357,9 +383,7 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
             request: self
                 .parsed("ACTIVITY_CAPTURE_REQUEST", FromStr::from_str)?
                 .unwrap_or(default.request),
-            max_bytes: self
-                .size("ACTIVITY_CAPTURE_BYTES", 0..=1 << 20)?
-                .unwrap_or(default.max_bytes),
+            max_bytes: self.size(&bounds::CAPTURE_BYTES)?.unwrap_or(default.max_bytes),
             headers: self
                 .parsed("ACTIVITY_CAPTURE_HEADERS", FromStr::from_str)?
                 .unwrap_or(default.headers),
@@ -381,42 +405,28 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
 
     fn pipeline(&self, default: &PipelineConfig) -> Result<PipelineConfig, ConfigError> {
         Ok(PipelineConfig {
-            queue_rows: self
-                .number("ACTIVITY_QUEUE_ROWS", 1..=1 << 24)?
-                .unwrap_or(default.queue_rows),
-            queue_bytes: self
-                .size("ACTIVITY_QUEUE_BYTES", 1..=usize::MAX)?
-                .unwrap_or(default.queue_bytes),
-            batch_rows: self
-                .number("ACTIVITY_BATCH_ROWS", 1..=100_000)?
-                .unwrap_or(default.batch_rows),
-            batch_bytes: self
-                .size("ACTIVITY_BATCH_BYTES", 1..=32 << 20)?
-                .unwrap_or(default.batch_bytes),
+            queue_rows: self.number(&bounds::QUEUE_ROWS)?.unwrap_or(default.queue_rows),
+            queue_bytes: self.size(&bounds::QUEUE_BYTES)?.unwrap_or(default.queue_bytes),
+            batch_rows: self.number(&bounds::BATCH_ROWS)?.unwrap_or(default.batch_rows),
+            batch_bytes: self.size(&bounds::BATCH_BYTES)?.unwrap_or(default.batch_bytes),
             batch_interval: self
-                .duration("ACTIVITY_BATCH_INTERVAL", Duration::ZERO)?
+                .duration(&bounds::BATCH_INTERVAL)?
                 .unwrap_or(default.batch_interval),
-            timeout: self.duration("ACTIVITY_TIMEOUT", MILLISECOND)?.unwrap_or(default.timeout),
+            timeout: self.duration(&bounds::TIMEOUT)?.unwrap_or(default.timeout),
             shutdown_timeout: self
-                .duration("ACTIVITY_SHUTDOWN_TIMEOUT", Duration::ZERO)?
+                .duration(&bounds::SHUTDOWN_TIMEOUT)?
                 .unwrap_or(default.shutdown_timeout),
         })
     }
 }
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-
 fn parse_retention(text: &str) -> Result<Option<Duration>, &'static str> {
     const ACCEPTED: &str = "whole days such as 90d, or forever";
-    const DAY: u64 = 86_400;
     if text == "forever" {
         return Ok(None);
     }
     let age = parse_duration(text).map_err(|_| ACCEPTED)?;
-    let whole = age.subsec_nanos() == 0
-        && age.as_secs() % DAY == 0
-        && (1..=36_500).contains(&(age.as_secs() / DAY));
-    whole.then_some(Some(age)).ok_or(ACCEPTED)
+    bounds::is_retention(age).then_some(Some(age)).ok_or(ACCEPTED)
 }
 
 /// A deploy's time: RFC 3339 or seconds since 1970, within the range of a 32-bit `DateTime`.
@@ -438,20 +448,10 @@ fn parse_names(text: &str) -> Result<Vec<String>, String> {
             format!("{name:?}: expected names of query parameters such as page,sort")
         })
     };
-    text.split(',').map(|word| name(word.trim())).collect()
+    listed(text)?.map(|word| name(word.trim())).collect()
 }
 
 const SITE_VERSION: &str = "an RFC 3339 time such as 2026-11-21T18:30:00Z, or seconds since 1970";
-
-/// When this executable was built: the build's own `ACTIVITY_SITE_VERSION`, else the file's
-/// modification time, else now.
-pub(super) fn executable_built() -> Timestamp {
-    if let Some(Ok(stamp)) = option_env!("ACTIVITY_SITE_VERSION").map(parse_site_version) {
-        return stamp;
-    }
-    let modified = std::env::current_exe().and_then(|exe| exe.metadata()?.modified());
-    modified.unwrap_or_else(|_| SystemTime::now()).into()
-}
 
 pub(super) fn executable_name() -> String {
     let exe = std::env::current_exe().unwrap_or_default();

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use tracing_core::Metadata;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+use super::units::listed;
+
 /// Targets whose spans are the machinery of exporting: never recorded and never a request, else
 /// delivering one activity would make more of them.
 const EXPORTERS: [&str; 6] = ["h2", "hyper", "hyper_util", "reqwest", "tonic", "clickhouse"];
@@ -65,7 +67,7 @@ impl FromStr for SpanFilter {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // `Targets` would take a mistyped level for the name of a target.
-        for directive in text.split(',').map(str::trim) {
+        for directive in listed(text)?.map(str::trim) {
             let (target, level) = directive.split_once('=').unwrap_or(("", directive));
             let named = |c: char| c.is_ascii_alphanumeric() || "_:-.".contains(c);
             if level.is_empty()

@@ -5,13 +5,18 @@
 //! variables that the README prints.
 //!
 //! Invariants:
-//! - A value that cannot be used is a [`ConfigError`] that names the variable, the value and what
-//!   is accepted. Nothing is ignored and nothing panics.
+//! - A value of our own variables that cannot be used is a [`ConfigError`] that names the variable,
+//!   the value and what is accepted. One of OpenTelemetry's, which an operator sets for programs in all
+//!   languages, is a [`ConfigWarning`] and counts as absent, as its specification says. Nothing is
+//!   ignored in silence and nothing panics.
+//! - What the environment may not say may not be said in code: `bounds` holds for both.
 //! - Secrets never appear in `Debug`, errors or logs.
 //!
 //! Absent on purpose: any decision. What a setting *does* stands in the room that uses it.
 
+mod address;
 mod bodies;
+mod bounds;
 mod database;
 pub mod env;
 mod filter;
@@ -24,9 +29,11 @@ mod visits;
 
 use std::time::Duration;
 
+#[cfg(feature = "otlp")]
+pub(crate) use address::without_credentials;
 pub use bodies::{BodyCapture, HeaderNames, JsonPointer, MediaTypes};
 pub use database::{ClickHouse, Database, Secret};
-pub use env::{ConfigError, EnvVar};
+pub use env::{ConfigError, ConfigWarning, EnvVar};
 pub use filter::SpanFilter;
 pub(crate) use filter::is_exporter as filter_is_exporter;
 pub use http::{ClientAddressHeader, HttpConfig, Networks, StoredAddress, TraceparentTrust};
@@ -42,7 +49,8 @@ pub use visits::{Cookieless, VisitKeys, Visits};
 
 use crate::model::Timestamp;
 
-/// Everything that can be set. [`Default`] is what an empty environment gives.
+/// Everything that can be set. [`Default`] is what an empty environment gives. Numbers have the bounds
+/// of their variables: setting up a layer with others is an error that names the field.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
@@ -53,7 +61,8 @@ pub struct Config {
     pub service: String,
     /// Host name. Default: the system's. `ACTIVITY_HOST`.
     pub host: String,
-    /// When this deploy was built. Default: the executable's modification time.
+    /// When this deploy was built. Default: the executable's modification time; where that is no time
+    /// of a build, such as the 1970 of reproducible builds, what tells this executable from others.
     /// `ACTIVITY_SITE_VERSION`.
     pub site_version: Timestamp,
     /// Revision of this deploy, such as a commit. Default: empty. `ACTIVITY_SITE_REVISION`.
@@ -70,6 +79,18 @@ pub struct Config {
     pub pipeline: PipelineConfig,
     /// The same requests as OpenTelemetry's spans.
     pub otlp: OtlpConfig,
+    /// What of the environment does not count.
+    pub(crate) warnings: Vec<ConfigWarning>,
+}
+
+impl Config {
+    /// The variables of OpenTelemetry whose values are not known here, so that they do not count.
+    ///
+    /// Who sets up a layer with this configuration prints them, once, on standard error.
+    #[must_use]
+    pub fn warnings(&self) -> &[ConfigWarning] {
+        &self.warnings
+    }
 }
 
 /// Which parentless spans begin an activity.
@@ -103,8 +124,8 @@ pub struct CaptureConfig {
     pub max_field_bytes: usize,
     /// Bytes of all fields of one activity. `ACTIVITY_MAX_ROW_BYTES`.
     pub max_row_bytes: usize,
-    /// Nesting recorded; deeper spans count into their ancestor. More than 250 counts as 250: a
-    /// shape takes stack for every level. `ACTIVITY_MAX_DEPTH`.
+    /// Nesting recorded; deeper spans count into their ancestor. At most 250: a shape takes stack for
+    /// every level. `ACTIVITY_MAX_DEPTH`.
     pub max_depth: usize,
     /// Requests captured at one time. `ACTIVITY_MAX_IN_FLIGHT`.
     pub max_in_flight: usize,
@@ -170,7 +191,7 @@ impl Default for Config {
             database: Database::default(),
             service: env::executable_name(),
             host: gethostname::gethostname().to_string_lossy().into_owned(),
-            site_version: env::executable_built(),
+            site_version: env::executable_built().at,
             site_revision: String::new(),
             sample: SamplingPolicy::default(),
             capture: CaptureConfig::default(),
@@ -178,6 +199,7 @@ impl Default for Config {
             redact: RedactConfig::default(),
             pipeline: PipelineConfig::default(),
             otlp: OtlpConfig::default(),
+            warnings: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::Secret;
+use super::address::without_credentials;
 
 /// How spans are exported over OTLP, with the feature `otlp`.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +59,7 @@ impl Default for OtlpConfig {
 /// Where exports of one kind go, spans or metrics, and how. What is named here is read from the variables
 /// of all kinds, unless the kind's own is set: `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`,
 /// `OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct OtlpTarget {
     /// Over HTTP the whole address, such as `http://localhost:4318/v1/traces`; for gRPC
@@ -85,6 +86,19 @@ impl Default for OtlpTarget {
             timeout: Duration::from_secs(10),
             gzip: false,
         }
+    }
+}
+
+impl fmt::Debug for OtlpTarget {
+    /// Without what the address holds of credentials, and without the values of headers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtlpTarget")
+            .field("endpoint", &self.endpoint.as_deref().map(without_credentials))
+            .field("protocol", &self.protocol)
+            .field("headers", &self.headers)
+            .field("timeout", &self.timeout)
+            .field("gzip", &self.gzip)
+            .finish()
     }
 }
 
@@ -166,7 +180,7 @@ impl FromStr for OtlpProtocol {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.trim() {
+        match text.trim().to_ascii_lowercase().as_str() {
             "http/protobuf" => Ok(Self::HttpProtobuf),
             "grpc" => Ok(Self::Grpc),
             _ => Err("http/protobuf or grpc"),
@@ -193,26 +207,21 @@ impl Default for HeadSampling {
 }
 
 impl HeadSampling {
-    /// Reads `OTEL_TRACES_SAMPLER`, with the text of `OTEL_TRACES_SAMPLER_ARG`.
-    pub(super) fn parse(name: &str, argument: Option<&str>) -> Result<Self, String> {
-        let (parent_based, kind) = match name.trim().strip_prefix("parentbased_") {
+    /// Reads `OTEL_TRACES_SAMPLER`, with the chance that `OTEL_TRACES_SAMPLER_ARG` gives.
+    pub(super) fn parse(name: &str, argument: Option<f64>) -> Result<Self, &'static str> {
+        let name = name.trim().to_ascii_lowercase();
+        let (parent_based, kind) = match name.strip_prefix("parentbased_") {
             Some(kind) => (true, kind),
-            None => (false, name.trim()),
+            None => (false, &*name),
         };
         let rate = match kind {
             "always_on" => 1.0,
             "always_off" => 0.0,
-            "traceidratio" => match argument.map_or(Ok(1.0), str::parse) {
-                Ok(rate) if (0.0..=1.0).contains(&rate) => rate,
-                _ => {
-                    return Err(
-                        "expected OTEL_TRACES_SAMPLER_ARG to be a number from 0 to 1".to_owned()
-                    );
-                }
-            },
+            "traceidratio" => argument.unwrap_or(1.0),
             _ => {
-                return Err("expected always_on, always_off, traceidratio, or one of them after parentbased_"
-                    .to_owned());
+                return Err(
+                    "always_on, always_off, traceidratio, or one of them after parentbased_",
+                );
             }
         };
         Ok(Self { parent_based, rate: Some(rate) })
@@ -235,21 +244,53 @@ impl Default for Propagators {
     }
 }
 
-impl FromStr for Propagators {
-    type Err = &'static str;
+/// A list of names, of which some are known.
+pub(super) struct Listed<T> {
+    /// What those say; `None` where none is known.
+    pub(super) value: Option<T>,
+    /// The known ones, to be shown.
+    pub(super) used: String,
+    /// The others.
+    pub(super) unknown: Vec<String>,
+    /// What is known.
+    pub(super) expected: &'static str,
+}
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut them = Self { trace_context: false, baggage: false };
-        for name in text.split(',').map(str::trim) {
-            match name {
-                "tracecontext" => them.trace_context = true,
-                "baggage" => them.baggage = true,
-                "none" => {}
-                _ => return Err("tracecontext, baggage, both with a comma, or none"),
+impl<T> Listed<T> {
+    /// Reads `text`, of which `known` takes the names that it knows.
+    fn read(
+        text: &str,
+        expected: &'static str,
+        mut value: T,
+        mut known: impl FnMut(&mut T, &str) -> bool,
+    ) -> Self {
+        let (mut used, mut unknown) = (Vec::new(), Vec::new());
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let lower = name.to_ascii_lowercase();
+            if known(&mut value, &lower) {
+                used.push(lower);
+            } else {
+                unknown.push(name.to_owned());
             }
         }
-        Ok(them)
+        let value = (!used.is_empty()).then_some(value);
+        Self { value, used: used.join(","), unknown, expected }
     }
+}
+
+/// `OTEL_PROPAGATORS`.
+pub(super) fn propagators(text: &str) -> Listed<Propagators> {
+    const EXPECTED: &str = "some of tracecontext and baggage, comma-separated, or none";
+    let none = Propagators { trace_context: false, baggage: false };
+    Listed::read(text, EXPECTED, none, |them, name| {
+        match name {
+            "tracecontext" => them.trace_context = true,
+            "baggage" => them.baggage = true,
+            "none" => {}
+            _ => return false,
+        }
+        true
+    })
 }
 
 /// The address of a signal, such as `traces`, below a common one.
@@ -298,42 +339,69 @@ const OWN_HEADERS: &[&str] = &[
 
 /// What is wrong with the headers that are to be sent, if anything. Neither names nor values are
 /// repeated: where a pair is malformed, either may hold the key.
+#[cfg(any(test, feature = "otlp"))]
 pub(crate) fn problem_of_headers<'a>(
     pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Option<String> {
     pairs.into_iter().enumerate().find_map(|(at, (name, value))| {
-        let is_token = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&it);
-        let lower = name.to_ascii_lowercase();
-        let problem = if name.is_empty() || !name.bytes().all(is_token) {
-            "a name that no header can have: expected letters, digits and -, as in authorization=Bearer%20KEY"
-        } else if OWN_HEADERS.contains(&lower.as_str()) || lower.starts_with("grpc-") {
-            "the name of a header that the exporter sets itself: expected others"
-        } else if !value.bytes().all(|it| it == b'\t' || (b' '..=b'~').contains(&it)) {
-            "a value that no header can have: expected printable ASCII, once %20 and the like are decoded"
-        } else {
-            return None;
-        };
-        Some(format!("pair {} has {problem}", at + 1))
+        problem_of_header(name, value).map(|problem| format!("pair {} has {problem}", at + 1))
     })
 }
 
-/// `OTEL_TRACES_EXPORTER`: whether spans are exported over OTLP.
-pub(super) fn parse_traces_exporter(text: &str) -> Result<bool, &'static str> {
-    match text.trim() {
-        "otlp" => Ok(true),
-        "none" => Ok(false),
-        _ => Err("otlp or none"),
+fn problem_of_header(name: &str, value: &str) -> Option<&'static str> {
+    let is_token = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&it);
+    let lower = name.to_ascii_lowercase();
+    if name.is_empty() || !name.bytes().all(is_token) {
+        Some(
+            "a name that no header can have: expected letters, digits and -, as in authorization=Bearer%20KEY",
+        )
+    } else if OWN_HEADERS.contains(&lower.as_str()) || lower.starts_with("grpc-") {
+        Some("the name of a header that the exporter sets itself: expected others")
+    } else if !value.bytes().all(|it| it == b'\t' || (b' '..=b'~').contains(&it)) {
+        Some(
+            "a value that no header can have: expected printable ASCII, once %20 and the like are decoded",
+        )
+    } else {
+        None
     }
 }
 
-/// `OTEL_METRICS_EXPORTER`: the same of metrics.
-pub(super) fn parse_metrics_exporter(text: &str) -> Result<bool, &'static str> {
-    match text.trim() {
-        "prometheus" => Err(
-            "expected otlp or none; for Prometheus, answer with metrics::prometheus(&handle.metrics()) where it asks",
-        ),
-        other => parse_traces_exporter(other),
+/// The headers of a list that can be sent, and what is wrong with the first that cannot.
+pub(super) fn headers(text: &str) -> (Vec<(String, Secret)>, Option<String>) {
+    let (mut good, mut problem) = (Vec::new(), None);
+    for (at, part) in text.split(',').enumerate().filter(|(_, part)| !part.trim().is_empty()) {
+        let wrong = match parse_pairs(part) {
+            Ok(pairs) => {
+                let them = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+                let wrong = them.clone().find_map(|(name, value)| problem_of_header(name, value));
+                if wrong.is_none() {
+                    let secret = |(name, value)| (name, Secret::new(value));
+                    good.extend(pairs.into_iter().map(secret));
+                }
+                wrong
+            }
+            Err(_) => Some("no KEY=VALUE, expected pairs such as a=b,c=d"),
+        };
+        problem = problem.or_else(|| wrong.map(|wrong| format!("pair {} has {wrong}", at + 1)));
     }
+    (good, problem)
+}
+
+/// `OTEL_TRACES_EXPORTER`: whether spans are exported over OTLP.
+pub(super) fn traces_exporter(text: &str) -> Listed<bool> {
+    Listed::read(text, "otlp or none", false, |wanted, name| {
+        *wanted |= name == "otlp";
+        matches!(name, "otlp" | "none")
+    })
+}
+
+/// `OTEL_METRICS_EXPORTER`: the same of metrics.
+pub(super) fn metrics_exporter(text: &str) -> Listed<bool> {
+    let mut listed = traces_exporter(text);
+    if listed.unknown.iter().any(|name| name.eq_ignore_ascii_case("prometheus")) {
+        listed.expected = "otlp or none; for Prometheus, answer with metrics::prometheus(&handle.metrics()) where it asks";
+    }
+    listed
 }
 
 impl fmt::Display for OtlpProtocol {
@@ -360,6 +428,25 @@ mod tests {
     }
 
     #[test]
+    fn of_headers_those_that_can_be_sent_count() {
+        let (good, problem) = headers("a=b,hunter2,host=x, c = d%20e ,f=%ff,");
+        let pair = |key: &str, value: &str| (key.to_owned(), Secret::new(value));
+        assert_eq!(good, [pair("a", "b"), pair("c", "d e")]);
+        let problem = problem.unwrap();
+        assert!(problem.starts_with("pair 2 has no KEY=VALUE"), "{problem}");
+        assert!(!problem.contains("hunter2"), "{problem}");
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_credentials() {
+        let mut target = OtlpTarget::default();
+        target.endpoint = Some("https://ana:hunter2@h/x?key=hunter2".to_owned());
+        target.headers = vec![("x".to_owned(), Secret::new("hunter2"))];
+        let shown = format!("{target:?}");
+        assert!(shown.contains("https://***@h/x?***") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
     fn a_header_that_cannot_be_sent_is_named_by_its_place_and_not_repeated() {
         let problem = |name, value| problem_of_headers([("a", "b"), (name, value)]);
         assert_eq!(problem("x-key", "Bearer hunter2 ~!"), None);
@@ -383,8 +470,8 @@ mod tests {
         let of = |parent_based, rate| Ok(HeadSampling { parent_based, rate: Some(rate) });
         assert_eq!(parse("always_on", None), of(false, 1.0));
         assert_eq!(parse("parentbased_always_off", None), of(true, 0.0));
-        assert_eq!(parse("parentbased_traceidratio", Some("0.25")), of(true, 0.25));
-        assert!(parse("traceidratio", Some("2")).unwrap_err().contains("_ARG"));
+        assert_eq!(parse("ParentBased_TraceIdRatio", Some(0.25)), of(true, 0.25));
+        assert_eq!(parse("traceidratio", None), of(false, 1.0));
         assert!(parse("jaeger_remote", None).unwrap_err().contains("always_on"));
     }
 }

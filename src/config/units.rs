@@ -54,6 +54,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
         .map_err(|_| "a length of time with its unit, such as 500ms, 30s or 10m")
 }
 
+/// Entries of a list at most. What is looked for in a list is looked for at every request.
+const LISTED: usize = 1_000;
+
+/// The entries of a list, which stand between commas.
+pub(super) fn listed(text: &str) -> Result<impl Iterator<Item = &str>, String> {
+    match text.split(',').count() {
+        entries if entries > LISTED => {
+            Err(format!("{entries} entries, expected at most {LISTED}, comma-separated"))
+        }
+        _ => Ok(text.split(',')),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::Secret;
+use super::units::listed;
 
 /// Whether it is found out which requests come from one visitor. `ACTIVITY_VISITS`.
 ///
@@ -78,7 +79,7 @@ impl FromStr for VisitKeys {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let keys: Vec<&str> = text.split(',').map(str::trim).collect();
+        let keys: Vec<&str> = listed(text)?.map(str::trim).collect();
         for (at, key) in keys.iter().enumerate() {
             let chars = key.chars().count();
             if chars < KEY_CHARS {

@@ -200,7 +200,7 @@ impl Handle {
         running.map_or(SamplingPolicy::OFF, |running| running.shared.sampling())
     }
 
-    fn shutdown(&self, deadline: Option<Duration>) -> ShutdownReport {
+    pub(super) fn shutdown(&self, deadline: Option<Duration>) -> ShutdownReport {
         let Some(running) = &self.running else { return ShutdownReport::of_nothing() };
         running.shared.set_enabled(false);
         // Requests that nobody will finish any more are rows too.
@@ -279,6 +279,41 @@ impl ShutdownGuard {
     #[must_use]
     pub fn sampling(&self) -> SamplingPolicy {
         self.handle.sampling()
+    }
+
+    /// A future that is ready when the process is asked to end, by SIGTERM or Ctrl-C: for the graceful
+    /// shutdown of a server. It works under any executor.
+    ///
+    /// A server ends its requests before it ends, and one that holds a stream open may take for ever.
+    /// So, `patience` after the signal, capture ends and everything is delivered, as
+    /// [`shutdown`](Self::shutdown) does within `ACTIVITY_SHUTDOWN_TIMEOUT`, unless that was called
+    /// before: requests still open then are rows, too. Choose a time after which the process would be
+    /// killed otherwise.
+    ///
+    /// Others that listen to these signals by tokio are told as well, and earlier handlers are called.
+    /// From the call on a signal does not end the process by itself any more: what waits for the future
+    /// has to.
+    ///
+    /// ```no_run
+    /// # async fn serve(app: axum::Router, listener: tokio::net::TcpListener)
+    /// #     -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// let activities = tracing_activity::init()?;
+    /// axum::serve(listener, app)
+    ///     .with_graceful_shutdown(activities.shutdown_on_signal(Duration::from_secs(20)))
+    ///     .await?;
+    /// activities.shutdown(Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "signal")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
+    pub fn shutdown_on_signal(
+        &self,
+        patience: Duration,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        super::signal::asked_to_end(&self.handle, patience)
     }
 
     /// Ends capture and delivers what is waiting, at most for `deadline`.

@@ -93,6 +93,7 @@ pub(crate) fn metrics(stats: &Stats, capacity: u64, spans: Option<&SpanFigures>)
         processed,
         erred(processed, "queue_full", dropped.queue_full + dropped.queue_bytes),
         erred(processed, "filtered", dropped.filtered),
+        erred(processed, "rule", dropped.rule),
         erred(processed, "in_flight", dropped.in_flight),
         erred(processed, "already_shutdown", dropped.shutdown),
         gauge("activity.processor.queue.size", ACTIVITIES, "Activities waiting", stats.queued),

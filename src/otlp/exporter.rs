@@ -1,7 +1,6 @@
 //! [`CountedExporter`]: hands an exporter spans without secrets, and counts what it really delivers.
 
 use std::fmt;
-use std::io::Write as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use super::cleaning::Cleaner;
 use super::stats::Tally;
 use crate::pipeline::silence;
+use crate::warn;
 
 /// Wraps a span exporter: takes out of spans what is taken out of rows, counts the spans of exports
 /// that succeed and of those that fail, and exports in silence, so that its HTTP client makes no spans.
@@ -55,11 +55,7 @@ impl Drop for Export<'_> {
                 ("", false) => "it was given up",
                 (problem, _) => problem,
             };
-            // Standard error may be closed: no reason to panic.
-            let _ = writeln!(
-                std::io::stderr(),
-                "tracing-activity: spans cannot be exported: {problem}; they are lost and counted"
-            );
+            warn::print(&format!("spans cannot be exported: {problem}; they are lost and counted"));
         }
     }
 }

@@ -20,7 +20,7 @@ use super::stats::Tally;
 use super::transport::{Background, Http};
 use crate::config::{
     ConfigError, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, OtlpTarget, Temporality,
-    problem_of_headers,
+    problem_of_headers, without_credentials,
 };
 use crate::error::Error;
 
@@ -53,7 +53,7 @@ pub(super) fn spans(
         #[cfg(not(feature = "otlp-grpc"))]
         OtlpProtocol::Grpc => return Err(without_grpc(background)),
     }
-    .map_err(|error| wrong(&error))
+    .map_err(|error| wrong(&error, &wanted.address))
 }
 
 /// What exports metrics.
@@ -80,7 +80,7 @@ pub(super) fn metrics(
         #[cfg(not(feature = "otlp-grpc"))]
         OtlpProtocol::Grpc => return Err(without_grpc(background)),
     }
-    .map_err(|error| wrong(&error))
+    .map_err(|error| wrong(&error, &wanted.address))
 }
 
 impl Wanted<'_> {
@@ -92,8 +92,9 @@ impl Wanted<'_> {
                 "otlp-tls",
             ));
         }
-        let client = Http::new(self.headers()?, self.target.gzip, self.tally.clone())
-            .map_err(|error| no_roots(&error))?;
+        let client =
+            Http::new(&self.address, self.headers()?, self.target.gzip, self.tally.clone())
+                .map_err(|error| no_roots(&error))?;
         Ok(builder
             .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
@@ -149,8 +150,10 @@ impl Wanted<'_> {
     }
 }
 
-fn wrong(error: &ExporterBuildError) -> Error {
-    ConfigError::without_value("OTEL_EXPORTER_OTLP_ENDPOINT", error.to_string()).into()
+/// The exporter's own error repeats the address, with its credentials.
+fn wrong(error: &ExporterBuildError, address: &str) -> Error {
+    let problem = error.to_string().replace(address, &without_credentials(address));
+    ConfigError::without_value("OTEL_EXPORTER_OTLP_ENDPOINT", problem).into()
 }
 
 #[cfg(not(feature = "otlp-grpc"))]
@@ -171,7 +174,9 @@ fn without_feature(name: &'static str, lacks: &str, feature: &str) -> Error {
 fn no_roots(error: &io::Error) -> Error {
     ConfigError::without_value(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
-        format!("the system's certificates cannot be read: {error}"),
+        format!(
+            "the system's certificates cannot be read, which https:// needs: {error}; install them (the package ca-certificates), or name their file in SSL_CERT_FILE"
+        ),
     )
     .into()
 }

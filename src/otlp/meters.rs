@@ -3,7 +3,6 @@
 //! interface.
 
 use std::fmt;
-use std::io::Write as _;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -23,6 +22,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::{self, Metric};
 use crate::pipeline::silence;
+use crate::warn;
 
 /// A running export of metrics.
 #[derive(Debug)]
@@ -116,11 +116,9 @@ impl<E: PushMetricExporter> Exporter<E> {
     fn tell(&self, result: &OTelSdkResult) {
         let Err(error) = result else { return self.failing.store(false, Ordering::Relaxed) };
         if !self.failing.swap(true, Ordering::Relaxed) {
-            // Standard error may be closed: no reason to panic.
-            let _ = writeln!(
-                std::io::stderr(),
-                "tracing-activity: metrics cannot be exported: {error}; the next export tries again"
-            );
+            warn::print(&format!(
+                "metrics cannot be exported: {error}; the next export tries again"
+            ));
         }
     }
 }

@@ -125,12 +125,17 @@ pub(super) struct Http {
 }
 
 impl Http {
+    /// A client for this address.
+    ///
+    /// # Errors
+    /// It asks for TLS and the system's certificates cannot be read.
     pub(super) fn new(
+        address: &str,
         headers: HeaderMap,
         gzip: bool,
         tally: Option<Arc<Tally>>,
     ) -> io::Result<Self> {
-        let client = Client::builder(TokioExecutor::new()).build(connector()?);
+        let client = Client::builder(TokioExecutor::new()).build(connector(address)?);
         Ok(Self { client, headers, gzip, tally })
     }
 
@@ -162,15 +167,26 @@ impl Http {
 }
 
 #[cfg(feature = "otlp-tls")]
-fn connector() -> io::Result<Connector> {
-    let builder = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?;
+fn connector(address: &str) -> io::Result<Connector> {
+    use hyper_rustls::{ConfigBuilderExt as _, HttpsConnectorBuilder};
+    use rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+    let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    // A system without certificates is none of what is sent in the clear.
+    let config = if address.starts_with("https:") {
+        config.with_native_roots()?
+    } else {
+        config.with_root_certificates(RootCertStore::empty())
+    };
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth());
     Ok(builder.https_or_http().enable_http1().build())
 }
 
 #[cfg(not(feature = "otlp-tls"))]
 #[allow(clippy::unnecessary_wraps, reason = "with TLS it may fail")]
-fn connector() -> io::Result<Connector> {
+fn connector(_: &str) -> io::Result<Connector> {
     Ok(HttpConnector::new())
 }
 

@@ -92,6 +92,8 @@ pub enum DropReason {
     QueueBytes,
     /// The application's filter left it out.
     Filtered,
+    /// A rule of the sampling policy left it out: `drop:route:/healthz`.
+    Rule,
     /// As many requests were being captured as may.
     InFlight,
     /// The process was ending.
@@ -100,8 +102,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 5] =
-        [Self::QueueFull, Self::QueueBytes, Self::Filtered, Self::InFlight, Self::Shutdown];
+    pub const ALL: [Self; 6] = [
+        Self::QueueFull,
+        Self::QueueBytes,
+        Self::Filtered,
+        Self::Rule,
+        Self::InFlight,
+        Self::Shutdown,
+    ];
 
     /// The reason's name.
     #[must_use]
@@ -110,6 +118,7 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::QueueBytes => "queue_bytes",
             Self::Filtered => "filtered",
+            Self::Rule => "rule",
             Self::InFlight => "in_flight",
             Self::Shutdown => "shutdown",
         }

@@ -112,6 +112,7 @@ impl Counters {
                 queue_full: dropped(DropReason::QueueFull),
                 queue_bytes: dropped(DropReason::QueueBytes),
                 filtered: dropped(DropReason::Filtered),
+                rule: dropped(DropReason::Rule),
                 in_flight: dropped(DropReason::InFlight),
                 shutdown: dropped(DropReason::Shutdown),
             },
@@ -173,6 +174,8 @@ pub struct Dropped {
     pub queue_bytes: u64,
     /// The application's filter left them out.
     pub filtered: u64,
+    /// A rule of the sampling policy left them out: `drop:route:/healthz`.
+    pub rule: u64,
     /// As many requests were being captured as may.
     pub in_flight: u64,
     /// The process was ending.
@@ -186,18 +189,20 @@ impl Dropped {
         self.by_reason().into_iter().map(|(_, count)| count).sum()
     }
 
-    /// Those left out against the application's will: all but the filtered.
+    /// Those left out against the application's will: all but those that its filter or a rule of its
+    /// policy left out.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.total() - self.filtered
+        self.total() - self.filtered - self.rule
     }
 
     fn by_reason(&self) -> [(DropReason, u64); DropReason::ALL.len()] {
-        let Self { queue_full, queue_bytes, filtered, in_flight, shutdown } = *self;
+        let Self { queue_full, queue_bytes, filtered, rule, in_flight, shutdown } = *self;
         [
             (DropReason::QueueFull, queue_full),
             (DropReason::QueueBytes, queue_bytes),
             (DropReason::Filtered, filtered),
+            (DropReason::Rule, rule),
             (DropReason::InFlight, in_flight),
             (DropReason::Shutdown, shutdown),
         ]

@@ -3,8 +3,9 @@
 //! Not through `tracing`: the application's subscriber may be the one whose activities are being
 //! delivered. Each kind of line is rare by construction.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
+
+pub(super) use crate::warn::print;
 
 /// What a line is about. Kinds are limited apart from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +56,6 @@ impl Warnings {
         }
         true
     }
-}
-
-/// One line on standard error. A closed one is nobody's problem here.
-pub(super) fn print(text: &str) {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(io::stderr().lock(), "tracing-activity: {line}");
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@
 //!   budget.
 //! - No lock, no allocation, no clock: the time is passed in.
 //!
+//! `drop` is about the row and comes before all else: what it leaves out asks the budget for nothing, so
+//! that the weights of the others stand for rows.
+//!
 //! Order of the rules, first match wins:
 //! 1. faults of the server, where the policy keeps them: kept, weight 1;
 //! 2. `never`: dropped; `always`: kept, weight 1;
@@ -185,6 +188,12 @@ impl Sampler {
     pub(crate) fn drops_at_once(&self, outcome: Outcome, nanos: u64, randomness: u64) -> bool {
         let (slow, threshold) = self.usual;
         randomness < threshold && outcome == Outcome::Success && nanos <= slow
+    }
+
+    /// Whether a rule leaves out rows.
+    #[inline]
+    pub(crate) fn drops_rows(&self) -> bool {
+        self.tail.drops_rows()
     }
 
     /// Decides about one finished request. `nanos` gives the nanoseconds since some fixed point; it

@@ -186,7 +186,11 @@ mod tests {
                 let change = table.change(&engine, &options(Some(30))).unwrap();
                 let age = table.days(&options(Some(30))).unwrap();
                 assert!(change.contains(&format!("{} + toIntervalDay({age})", table.time())));
-                assert_eq!(change.matches("toIntervalDay").count(), 1 + usize::from(table == Retained::Activities), "{change}");
+                assert_eq!(
+                    change.matches("toIntervalDay").count(),
+                    1 + usize::from(table == Retained::Activities),
+                    "{change}"
+                );
             }
         }
         let minutes = engine(&Retained::Minutes.clause(&options(Some(90))));

@@ -27,6 +27,8 @@ use std::pin::Pin;
 pub use batch::Batch;
 #[cfg(feature = "clickhouse")]
 pub use clickhouse::ClickHouseSink;
+#[cfg(feature = "clickhouse")]
+pub(crate) use clickhouse::problem_of;
 pub use error::SinkError;
 pub use memory::MemorySink;
 pub use stdout::StdoutSink;

@@ -24,6 +24,7 @@ use super::{Head, Mark, hex, seconds};
 use crate::config;
 use crate::error::Error;
 use crate::model::Timestamp;
+use crate::warn;
 
 const DAY: u64 = 86_400;
 
@@ -72,11 +73,9 @@ impl Cookieless {
             // Told once, until it works again: meanwhile new visitors have no identity.
             Err(_) if self.has_warned.swap(true, Ordering::Relaxed) => {}
             Err(error) => {
-                use std::io::Write as _;
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "tracing-activity: visitors cannot be told apart: ACTIVITY_VISIT_SALTS: {error}"
-                );
+                warn::print(&format!(
+                    "visitors cannot be told apart: ACTIVITY_VISIT_SALTS: {error}"
+                ));
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -124,17 +124,35 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
+/// Bytes of a salt's file at most: 32 digits, hyphens between them, space around.
+const MOST: u64 = 64;
+
 fn read(path: &Path) -> io::Result<Option<Salt>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let salt = uuid::Uuid::parse_str(text.trim());
-    salt.map(|salt| Some(salt.into_bytes())).map_err(|_| {
+    let no_salt = || {
         let problem = format!("{} is no salt: delete it", path.display());
         io::Error::new(io::ErrorKind::InvalidData, problem)
-    })
+    };
+    // Looked at before it is opened: opening a FIFO waits for who writes into it, for good.
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => return Err(no_salt()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(of(path, &error)),
+    }
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(of(path, &error)),
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| no_salt())?;
+    let salt = uuid::Uuid::parse_str(text.trim()).map_err(|_| no_salt())?;
+    Ok(Some(salt.into_bytes()))
+}
+
+/// The error with the path that it is about.
+fn of(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Makes the file, unless another replica was first: then the salt is its.
@@ -154,7 +172,8 @@ fn create(folder: &Path, date: &str, path: &Path) -> io::Result<Salt> {
     match written {
         Ok(()) => Ok(salt),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            read(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+            // A link that leads nowhere.
+            read(path)?.ok_or_else(|| of(path, &io::ErrorKind::NotFound.into()))
         }
         Err(error) => Err(error),
     }
@@ -176,7 +195,9 @@ fn remove_before(folder: &Path, date: &str) -> io::Result<()> {
         let is_ours = |name: &&str| name.ends_with(END) || name.ends_with(DRAFT_END);
         if name.to_str().filter(is_ours).is_some_and(|name| name < date) {
             match fs::remove_file(entry.path()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(of(&entry.path(), &error));
+                }
                 _ => {}
             }
         }
@@ -333,5 +354,50 @@ mod tests {
         fs::write(folder.0.join("2027-01-15.salt"), "mud").unwrap();
         let error = folder.replica().prepare(NOON).unwrap_err().to_string();
         assert!(error.contains("2027-01-15.salt is no salt: delete it"), "{error}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn whatever_stands_in_a_salts_place_is_an_error_that_names_it_and_never_a_wait() {
+        use std::os::unix::fs::symlink;
+        type Make = fn(&Path);
+        let kinds: [(&str, Make, &str); 7] = [
+            (
+                "a FIFO",
+                |path| {
+                    let made = std::process::Command::new("mkfifo").arg(path).status();
+                    assert!(made.expect("mkfifo").success());
+                },
+                "is no salt: delete it",
+            ),
+            ("a folder", |path| fs::create_dir(path).unwrap(), "is no salt: delete it"),
+            ("a device without end", |path| symlink("/dev/zero", path).unwrap(), "is no salt"),
+            (
+                "a huge file",
+                |path| File::create(path).unwrap().set_len(1 << 40).unwrap(),
+                "is no salt",
+            ),
+            ("no text", |path| fs::write(path, [0xff; 32]).unwrap(), "is no salt: delete it"),
+            ("a link to itself", |path| symlink(path, path).unwrap(), "2027-01-15.salt: "),
+            (
+                "a link to nowhere",
+                |path| symlink("/no/such/file", path).unwrap(),
+                "2027-01-15.salt: ",
+            ),
+        ];
+        for (kind, make, expected) in kinds {
+            let folder = Folder::new();
+            make_folder(&folder.0).unwrap();
+            make(&folder.0.join("2027-01-15.salt"));
+            let replica = folder.replica();
+            let (told, answer) = std::sync::mpsc::channel();
+            std::thread::spawn(move || told.send(replica.prepare(NOON)));
+            let answer = answer.recv_timeout(Duration::from_secs(20));
+            let error = answer.unwrap_or_else(|_| panic!("{kind} hangs")).unwrap_err().to_string();
+            assert!(
+                error.contains("2027-01-15.salt") && error.contains(expected),
+                "{kind}: {error}"
+            );
+        }
     }
 }

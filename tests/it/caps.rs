@@ -108,7 +108,14 @@ fn a_tree_deeper_than_the_cap_ends_there() {
 #[test]
 fn no_configuration_takes_the_cap_of_the_depth_beyond_its_greatest() {
     let mut config = support::config();
-    (config.capture.max_depth, config.capture.max_spans) = (usize::MAX, 5000);
+    config.capture.max_depth = 251;
+    let refused = tracing_activity::builder().config(config.clone()).build().unwrap_err();
+    assert!(refused.is_config(), "{refused}");
+    assert_eq!(
+        refused.to_string(),
+        "capture.max_depth=\"251\": expected a number from 1 to 250, as of ACTIVITY_MAX_DEPTH"
+    );
+    (config.capture.max_depth, config.capture.max_spans) = (250, 5000);
     let (activities, _) = capture_with(config, || {
         let mut entered = vec![request!("http.response.status_code" = 200).entered()];
         for _ in 0..1500 {

@@ -18,6 +18,27 @@ fn the_readmes_table_of_variables_is_the_codes() {
 }
 
 #[test]
+fn the_readmes_quick_start_is_the_example_and_names_what_it_is_built_of() {
+    let readme = readme();
+    let block = |kind: &str| {
+        let (_, rest) = readme.split_once("## Quick start\n").expect("the quick start");
+        let (_, rest) = rest.split_once(&format!("```{kind}\n")).expect("a block");
+        rest.split("```").next().unwrap().to_owned()
+    };
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart.rs");
+    let example = std::fs::read_to_string(example).unwrap();
+    let (essay, program) = example.split_once("\n\n").unwrap();
+    assert!(essay.starts_with("//!"));
+    assert_eq!(block("rust,no_run"), program);
+    let dependencies = block("toml");
+    for name in ["axum", "tokio", "tracing_activity", "tracing_subscriber"] {
+        assert!(program.contains(&format!("{name}::")), "{name}");
+        let line = format!("\n{} = ", name.replace('_', "-"));
+        assert!(dependencies.contains(&line), "{name}: {dependencies}");
+    }
+}
+
+#[test]
 fn every_policy_that_the_documents_show_can_be_used() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut policies = 0;

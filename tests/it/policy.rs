@@ -39,6 +39,7 @@ fn override_rule() -> impl Strategy<Value = OverrideRule> {
     prop_oneof![
         Just(OverrideRule::Always),
         Just(OverrideRule::Never),
+        Just(OverrideRule::Drop),
         duration().prop_map(OverrideRule::Slow),
         duration().prop_map(OverrideRule::Start),
         duration().prop_map(OverrideRule::Total),
@@ -54,6 +55,7 @@ fn topic(rule: &OverrideRule) -> u8 {
         OverrideRule::Rate(_) => 2,
         OverrideRule::Start(_) => 3,
         OverrideRule::Total(_) => 4,
+        OverrideRule::Drop => 5,
     }
 }
 
@@ -94,6 +96,7 @@ fn nearly() -> impl Strategy<Value = String> {
         Just("route:"),
         Just("always:"),
         Just("never:"),
+        Just("drop:"),
         Just("\""),
         Just("\\"),
         Just("*"),

@@ -152,11 +152,23 @@ fn a_service_without_functions_of_sql_does_without() {
         "Code: 344. DB::Exception: CREATE FUNCTION is disabled. (SUPPORT_IS_DISABLED)",
     ] {
         // It belongs to the server, so another test may have made it: then nobody asks for it.
-        let words: &'static [_] = vec![("FUNCTION IF NOT EXISTS", answer), ("system.functions", "Code: 497. DB::Exception: Not enough privileges. (ACCESS_DENIED)")].leak();
+        let words: &'static [_] = vec![
+            ("FUNCTION IF NOT EXISTS", answer),
+            (
+                "system.functions",
+                "Code: 497. DB::Exception: Not enough privileges. (ACCESS_DENIED)",
+            ),
+        ]
+        .leak();
         let db = Db::absent();
         let (managed, proxy) = through(&db, words);
         wait(managed.sink().prepare()).unwrap();
         wait(managed.sink().write(&batch(3))).unwrap();
-        assert_eq!(managed.query("SELECT sum(requests) FROM {db}.activity_minutes"), "3", "{:?}", proxy.refused());
+        assert_eq!(
+            managed.query("SELECT sum(requests) FROM {db}.activity_minutes"),
+            "3",
+            "{:?}",
+            proxy.refused()
+        );
     }
 }

@@ -70,7 +70,7 @@ fn in_flight(peer: Peer, requests: u64) -> f64 {
 fn queued(requests: u64) -> f64 {
     let mut config = Config::default();
     config.sample = SamplingPolicy::ALL;
-    (config.pipeline.batch_rows, config.pipeline.batch_bytes) = (usize::MAX, usize::MAX);
+    (config.pipeline.batch_rows, config.pipeline.batch_bytes) = (100_000, 32 << 20);
     (config.pipeline.queue_rows, config.pipeline.queue_bytes) = (1 << 20, 1 << 30);
     config.pipeline.batch_interval = HOUR;
     let sink = tracing_activity::sink::MemorySink::new();

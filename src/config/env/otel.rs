@@ -1,11 +1,17 @@
 //! The variables of OpenTelemetry's specification, as far as they concern the export of spans and of
 //! the layer's own counters.
+//!
+//! An operator sets them for programs in all languages, so a value may be meant for others. The
+//! specification ("OpenTelemetry Environment Variable Specification", sections "Numeric value" and
+//! "Enum value") says of one that is not known: warn, and treat it as not set. Of a list what is known
+//! counts. Names are told apart in any case.
 
 use std::str::FromStr;
 
-use super::ConfigError;
-use super::reader::{Reader, either};
-use crate::config::otlp;
+use super::reader::{Reader, either, shortened};
+use super::{ConfigError, bounds};
+use crate::config::address::without_credentials;
+use crate::config::otlp::{self, Listed};
 use crate::config::{
     HeadSampling, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, OtlpTarget, Secret,
 };
@@ -40,100 +46,131 @@ const METRICS: Signal = Signal {
 
 impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
     pub(super) fn otlp(&self, default: OtlpConfig) -> Result<OtlpConfig, ConfigError> {
-        let target = self.target(&TRACES, default.target)?;
-        let exporter = self.parsed("OTEL_TRACES_EXPORTER", otlp::parse_traces_exporter)?;
-        let disabled = self.switch("OTEL_SDK_DISABLED")?.unwrap_or(false);
+        let target = self.target(&TRACES, default.target);
+        let exporter = self.listed("OTEL_TRACES_EXPORTER", otlp::traces_exporter);
+        // The specification knows one value of a switch, `true`; whatever else is set means `false`.
+        let disabled = self.known(self.parsed("OTEL_SDK_DISABLED", |text| {
+            match text.trim().to_ascii_lowercase().as_str() {
+                "true" => Ok(true),
+                "false" => Ok(false),
+                _ => Err("true or false"),
+            }
+        }));
+        let disabled = disabled.unwrap_or(false);
         let wanted = exporter.unwrap_or(target.endpoint.is_some());
-        let argument = self.parsed("OTEL_TRACES_SAMPLER_ARG", |text| {
+        let argument = self.known(self.parsed("OTEL_TRACES_SAMPLER_ARG", |text| {
             let rate = text.trim().parse::<f64>().ok().filter(|it| (0.0..=1.0).contains(it));
-            rate.map(|_| text.trim().to_owned()).ok_or("a number from 0 to 1")
-        })?;
+            rate.ok_or("a number from 0 to 1")
+        }));
         let head = self
-            .parsed("OTEL_TRACES_SAMPLER", |text| HeadSampling::parse(text, argument.as_deref()))?;
+            .known(self.parsed("OTEL_TRACES_SAMPLER", |text| HeadSampling::parse(text, argument)));
+        let propagators = self.listed("OTEL_PROPAGATORS", otlp::propagators);
+        let resource = self.known(self.parsed("OTEL_RESOURCE_ATTRIBUTES", otlp::parse_pairs));
+        let queue_spans = self.known(self.number(&bounds::BSP_QUEUE));
+        let batch_spans = self.known(self.number(&bounds::BSP_BATCH));
+        let batch_interval = self.known(self.milliseconds("OTEL_BSP_SCHEDULE_DELAY"));
         Ok(OtlpConfig {
             enabled: wanted && !disabled,
             target,
-            resource: self
-                .parsed("OTEL_RESOURCE_ATTRIBUTES", otlp::parse_pairs)?
-                .unwrap_or(default.resource),
+            resource: resource.unwrap_or(default.resource),
             head: head.unwrap_or(default.head),
-            propagators: self
-                .parsed("OTEL_PROPAGATORS", FromStr::from_str)?
-                .unwrap_or(default.propagators),
-            queue_spans: self
-                .number("OTEL_BSP_MAX_QUEUE_SIZE", 1..=1 << 24)?
-                .unwrap_or(default.queue_spans),
-            batch_spans: self
-                .number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1..=100_000)?
-                .unwrap_or(default.batch_spans),
-            batch_interval: self
-                .milliseconds("OTEL_BSP_SCHEDULE_DELAY")?
-                .unwrap_or(default.batch_interval),
-            buffer_bytes: self
-                .size("ACTIVITY_OTLP_BUFFER_BYTES", 1 << 10..=usize::MAX)?
-                .unwrap_or(default.buffer_bytes),
-            metrics: self.otlp_metrics(default.metrics, disabled)?,
+            propagators: propagators.unwrap_or(default.propagators),
+            queue_spans: queue_spans.unwrap_or(default.queue_spans),
+            batch_spans: batch_spans.unwrap_or(default.batch_spans),
+            batch_interval: batch_interval.unwrap_or(default.batch_interval),
+            buffer_bytes: self.size(&bounds::OTLP_BUFFER)?.unwrap_or(default.buffer_bytes),
+            metrics: self.otlp_metrics(default.metrics, disabled),
         })
     }
 
-    fn otlp_metrics(
-        &self,
-        default: OtlpMetricsConfig,
-        disabled: bool,
-    ) -> Result<OtlpMetricsConfig, ConfigError> {
-        let target = self.target(&METRICS, default.target)?;
-        let wanted = self.parsed("OTEL_METRICS_EXPORTER", otlp::parse_metrics_exporter)?;
-        Ok(OtlpMetricsConfig {
+    fn otlp_metrics(&self, default: OtlpMetricsConfig, disabled: bool) -> OtlpMetricsConfig {
+        let target = self.target(&METRICS, default.target);
+        let wanted = self.listed("OTEL_METRICS_EXPORTER", otlp::metrics_exporter);
+        let interval = self.known(self.milliseconds("OTEL_METRIC_EXPORT_INTERVAL"));
+        let temporality = self.known(
+            self.parsed("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", FromStr::from_str),
+        );
+        OtlpMetricsConfig {
             enabled: wanted.unwrap_or(default.enabled) && !disabled,
             target,
-            interval: self.milliseconds("OTEL_METRIC_EXPORT_INTERVAL")?.unwrap_or(default.interval),
-            temporality: self
-                .parsed("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", FromStr::from_str)?
-                .unwrap_or(default.temporality),
-        })
+            interval: interval.unwrap_or(default.interval),
+            temporality: temporality.unwrap_or(default.temporality),
+        }
     }
 
     /// What is set of one signal: by its own variable, else by that of all.
-    fn target(&self, signal: &Signal, default: OtlpTarget) -> Result<OtlpTarget, ConfigError> {
+    fn target(&self, signal: &Signal, default: OtlpTarget) -> OtlpTarget {
         let protocol = either([signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"], |name| {
-            self.parsed(name, OtlpProtocol::from_str)
-        })?;
+            self.known(self.parsed(name, OtlpProtocol::from_str))
+        });
         let protocol = protocol.unwrap_or(default.protocol);
-        let common = self.parsed("OTEL_EXPORTER_OTLP_ENDPOINT", otlp::parse_endpoint)?;
+        let common = self.endpoint("OTEL_EXPORTER_OTLP_ENDPOINT");
         let common = match protocol {
             OtlpProtocol::HttpProtobuf => common.map(|it| otlp::below(&it, signal.path)),
             OtlpProtocol::Grpc => common,
         };
-        let own = self.parsed(signal.endpoint, otlp::parse_endpoint)?;
+        let own = self.endpoint(signal.endpoint);
         let headers =
-            either([signal.headers, "OTEL_EXPORTER_OTLP_HEADERS"], |name| self.headers(name))?;
-        let timeout =
-            either([signal.timeout, "OTEL_EXPORTER_OTLP_TIMEOUT"], |name| self.milliseconds(name))?;
+            either([signal.headers, "OTEL_EXPORTER_OTLP_HEADERS"], |name| self.headers(name));
+        let timeout = either([signal.timeout, "OTEL_EXPORTER_OTLP_TIMEOUT"], |name| {
+            self.known(self.milliseconds(name))
+        });
         let gzip = either([signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"], |name| {
-            self.parsed(name, |text| match text.trim() {
+            self.known(self.parsed(name, |text| match text.trim().to_ascii_lowercase().as_str() {
                 "gzip" => Ok(true),
                 "none" => Ok(false),
                 _ => Err("gzip or none"),
-            })
-        })?;
-        Ok(OtlpTarget {
+            }))
+        });
+        OtlpTarget {
             endpoint: own.or(common).or(default.endpoint),
             protocol,
             headers: headers.unwrap_or(default.headers),
             timeout: timeout.unwrap_or(default.timeout),
             gzip: gzip.unwrap_or(default.gzip),
-        })
+        }
     }
 
-    /// Headers, whose values are not repeated in an error.
-    fn headers(&self, name: &'static str) -> Result<Option<Vec<(String, Secret)>>, ConfigError> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
-        let pairs = otlp::parse_pairs(&text)
-            .map_err(|problem| ConfigError::without_value(name, problem))?;
-        let all = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        if let Some(problem) = otlp::problem_of_headers(all) {
-            return Err(ConfigError::without_value(name, problem));
+    /// A list of which what is known counts. Where nothing is, it counts as not set.
+    fn listed<T>(&self, name: &'static str, read: impl FnOnce(&str) -> Listed<T>) -> Option<T> {
+        let text = self.known(self.text(name))?;
+        let Listed { value, used, unknown, expected } = read(&text);
+        if let Some(unknown) = unknown.first() {
+            let problem =
+                format!("{:?} is not known here, expected {expected}", shortened(unknown));
+            let error = ConfigError { name, value: Some(shortened(&text)), problem };
+            match value {
+                Some(_) => self.warn(error, format!("what is known counts: {used}")),
+                None => return self.known(Err(error)),
+            }
         }
-        Ok(Some(pairs.into_iter().map(|(key, value)| (key, Secret::new(value))).collect()))
+        value
+    }
+
+    /// An address, of which an error repeats what holds no credentials.
+    fn endpoint(&self, name: &'static str) -> Option<String> {
+        let text = self.known(self.text(name))?;
+        match otlp::parse_endpoint(&text) {
+            Ok(endpoint) => Some(endpoint),
+            Err(accepted) => {
+                let value = Some(shortened(&without_credentials(&text)));
+                let problem = format!("expected {accepted}");
+                self.known(Err(ConfigError { name, value, problem }))
+            }
+        }
+    }
+
+    /// Headers, of which neither names nor values are repeated in an error. Those that can be sent count.
+    fn headers(&self, name: &'static str) -> Option<Vec<(String, Secret)>> {
+        let text = self.known(self.text(name))?;
+        let (pairs, problem) = otlp::headers(&text);
+        if let Some(problem) = problem {
+            let error = ConfigError::without_value(name, problem);
+            if pairs.is_empty() {
+                return self.known(Err(error));
+            }
+            self.warn(error, "the other pairs count".to_owned());
+        }
+        Some(pairs)
     }
 }

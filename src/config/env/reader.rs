@@ -1,17 +1,48 @@
 //! [`Reader`]: the kinds of values that a variable may have, and what an error says of others.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 
-use super::{ConfigError, VARIABLES};
+use super::{ConfigError, ConfigWarning, VARIABLES};
+use crate::config::bounds::Bound;
 use crate::config::units::{ByteSize, parse_duration};
-
-/// The longest time that a setting may be.
-const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// Reads variables through a function.
 pub(super) struct Reader<F> {
-    pub(super) lookup: F,
+    lookup: F,
+    warnings: RefCell<Vec<ConfigWarning>>,
+}
+
+impl<F> Reader<F> {
+    pub(super) fn new(lookup: F) -> Self {
+        Self { lookup, warnings: RefCell::default() }
+    }
+
+    /// What of the environment does not count.
+    pub(super) fn into_warnings(self) -> Vec<ConfigWarning> {
+        self.warnings.into_inner()
+    }
+
+    /// Notes that a value does not count, or not all of it: once a variable, though it may be read for
+    /// several signals.
+    pub(super) fn warn(&self, error: ConfigError, instead: String) {
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.iter().all(|known| known.name() != error.name()) {
+            warnings.push(ConfigWarning { error, instead });
+        }
+    }
+
+    /// The value of a variable that is not ours alone: one that cannot be used counts as absent, and is
+    /// noted.
+    pub(super) fn known<T>(&self, read: Result<Option<T>, ConfigError>) -> Option<T> {
+        read.unwrap_or_else(|error| {
+            let var = VARIABLES.iter().find(|var| var.name == error.name());
+            let default = var.map_or("", |var| var.default).replace('`', "");
+            self.warn(error, format!("it counts as not set; default: {default}"));
+            None
+        })
+    }
 }
 
 impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
@@ -38,55 +69,32 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
                 } else {
                     format!("expected {problem}")
                 };
-                Err(ConfigError { name, value: Some(value), problem })
+                Err(ConfigError { name, value: Some(shortened(&value)), problem })
             }
         }
     }
 
-    pub(super) fn number(
-        &self,
-        name: &'static str,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> Result<Option<usize>, ConfigError> {
-        self.parsed(name, |text| {
-            text.trim().parse().ok().filter(|it| range.contains(it)).ok_or_else(|| {
-                match *range.end() {
-                    usize::MAX => format!("a number, at least {}", range.start()),
-                    end => format!("a number from {} to {end}", range.start()),
-                }
-            })
+    pub(super) fn number(&self, bound: &Bound<usize>) -> Result<Option<usize>, ConfigError> {
+        self.parsed(bound.variable, |text| {
+            // What is no number gets the same answer as one that is too large.
+            bound.accept_some(text.trim().parse().ok())
         })
     }
 
-    pub(super) fn size(
-        &self,
-        name: &'static str,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> Result<Option<usize>, ConfigError> {
-        self.parsed(name, |text| {
+    pub(super) fn size(&self, bound: &Bound<usize>) -> Result<Option<usize>, ConfigError> {
+        self.parsed(bound.variable, |text| {
             let ByteSize(bytes) = text.parse::<ByteSize>().map_err(str::to_owned)?;
-            if range.contains(&bytes) {
-                return Ok(bytes);
-            }
-            Err(match *range.end() {
-                usize::MAX => format!("at least {}", ByteSize(*range.start())),
-                end => format!("{} to {}", ByteSize(*range.start()), ByteSize(end)),
-            })
+            bound.accept_some(Some(bytes))
         })
     }
 
     pub(super) fn duration(
         &self,
-        name: &'static str,
-        least: Duration,
+        bound: &Bound<Duration>,
     ) -> Result<Option<Duration>, ConfigError> {
-        self.parsed(name, |text| {
+        self.parsed(bound.variable, |text| {
             let duration = parse_duration(text).map_err(str::to_owned)?;
-            if duration < least || duration > YEAR {
-                let least = humantime::format_duration(least);
-                return Err(format!("from {least} to 365d"));
-            }
-            Ok(duration)
+            bound.accept_some(Some(duration))
         })
     }
 
@@ -108,11 +116,20 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
     }
 }
 
-/// What the first of two variables says, else the second. Both are checked.
+/// A value as an error repeats it: the beginning says enough.
+pub(super) fn shortened(value: &str) -> String {
+    const MOST: usize = 200;
+    match value.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}..", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
+/// What the first of two variables says, else the second. Both are looked at.
 pub(super) fn either<T>(
     [first, second]: [&'static str; 2],
-    read: impl Fn(&'static str) -> Result<Option<T>, ConfigError>,
-) -> Result<Option<T>, ConfigError> {
-    let (first, second) = (read(first)?, read(second)?);
-    Ok(first.or(second))
+    read: impl Fn(&'static str) -> Option<T>,
+) -> Option<T> {
+    let (first, second) = (read(first), read(second));
+    first.or(second)
 }

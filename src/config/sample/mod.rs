@@ -6,7 +6,7 @@
 //!          | "slow>" duration | "start>" duration | "total>" duration
 //!          | "rate=" share | "budget=" number "/s"
 //!          | selector [ " start" | " total" ] ">" duration | selector "=" share
-//!          | "always:" selector | "never:" selector
+//!          | "always:" selector | "never:" selector | "drop:" selector
 //! selector = ( "ekind:" | "route:" ) text [ "*" ]
 //! text     = bare, without , = > and " | "\"" with \" and \\ inside "\""
 //! ```
@@ -15,7 +15,7 @@
 //!
 //! The words are the Collector's: `errors` and `faults` are its policy `status_code`, `slow` is
 //! `latency`, `rate` is `probabilistic`, `always` is `always_sample`, `never` is `drop`, `budget`
-//! is `rate_limiting`.
+//! is `rate_limiting`. `drop` alone is about the row.
 //!
 //! Invariants:
 //! - What a policy that was read prints reads back as the same policy. One made in code may hold
@@ -31,8 +31,8 @@ mod parse;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-/// Which traces are kept. Every request is a row whatever the policy says; it decides about the
-/// spans only.
+/// Which traces are kept. Every request is a row whatever the policy says, but for the successes that
+/// a `drop` leaves out.
 ///
 /// ```
 /// use tracing_activity::config::SamplingPolicy;
@@ -99,6 +99,8 @@ pub enum OverrideRule {
     Total(Duration),
     /// This share of them is kept at random.
     Rate(f64),
+    /// They are no rows where they succeed, and are counted as dropped by rule.
+    Drop,
 }
 
 /// Requests by their event kind or route.
@@ -155,7 +157,7 @@ impl SamplingPolicy {
                 | OverrideRule::Start(_)
                 | OverrideRule::Total(_) => true,
                 OverrideRule::Rate(rate) => rate > 0.0,
-                OverrideRule::Never => false,
+                OverrideRule::Never | OverrideRule::Drop => false,
             })
     }
 }
@@ -228,6 +230,7 @@ impl fmt::Display for Override {
                 write!(f, "{selector} total>{}", humantime::format_duration(limit))
             }
             OverrideRule::Rate(rate) => write!(f, "{selector}={rate}"),
+            OverrideRule::Drop => write!(f, "drop:{selector}"),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! that the server answers early fails with "channel closed" on the sending side, while the
 //! server's words wait on the other: see `ClickHouseSink::insert`.
 
+mod client;
 mod failure;
 mod tables;
 
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use url::Url;
 
+pub(crate) use self::client::problem_of;
 use self::failure::Place;
 use super::{Batch, BoxFuture, Sink, SinkError};
 use crate::config::ClickHouse;
@@ -63,10 +65,13 @@ pub struct ClickHouseSink {
 impl ClickHouseSink {
     /// A sink for the server, database and user of `config`. One insert takes `timeout` at most.
     ///
-    /// Connects to nothing yet.
+    /// Connects to nothing yet. Where the system has no certificates for an `https://` address, every
+    /// insert fails, and [`init`](crate::init) says so.
     #[must_use]
     pub fn new(config: &ClickHouse, timeout: Duration) -> Self {
-        let client = Client::default()
+        let client = client::client(&config.url)
+            .or_else(|_| client::client(""))
+            .unwrap_or_default()
             .with_url(&config.url)
             .with_user(&config.user)
             .with_password(config.password.expose())
