@@ -131,7 +131,7 @@ impl TailSampler {
             can_keep: policy.can_keep(),
             base: Resolved {
                 fate: None,
-                slow: Slow { slow: policy.slow, start: policy.start, total: policy.total },
+                slow: Limits { slow: policy.slow, start: policy.start, total: policy.total },
                 rate: Rate::new(policy.rate),
             },
             overrides: (!policy.overrides.is_empty()).then(|| Box::new(Overrides::new(policy))),
@@ -194,7 +194,7 @@ impl TailSampler {
     }
 
     #[inline]
-    fn claim_by(&self, request: &Finished<'_>, slow: Slow, rate: Rate) -> Claim {
+    fn claim_by(&self, request: &Finished<'_>, slow: Limits, rate: Rate) -> Claim {
         if request.outcome == Outcome::ClientFault && self.faults == Faults::All {
             Claim::Rule(KeepReason::StatusCode, rate)
         } else if slow.holds_for(request) {
@@ -213,7 +213,7 @@ impl TailSampler {
 
 /// When a request is slow: any of these.
 #[derive(Debug, Clone, Copy, Default)]
-struct Slow {
+struct Limits {
     /// It took longer; of a stream, its answer began later.
     slow: Option<Duration>,
     /// Its answer began later.
@@ -222,7 +222,7 @@ struct Slow {
     total: Option<Duration>,
 }
 
-impl Slow {
+impl Limits {
     fn holds_for(&self, request: &Finished<'_>) -> bool {
         let took = if request.is_stream { request.start() } else { request.duration };
         let is_over = |took: Duration, limit: Option<Duration>| limit.is_some_and(|it| took > it);
@@ -247,7 +247,7 @@ enum Fate {
 #[derive(Debug, Clone, Copy)]
 struct Resolved {
     fate: Option<Fate>,
-    slow: Slow,
+    slow: Limits,
     rate: Rate,
 }
 
@@ -255,12 +255,12 @@ struct Resolved {
 #[derive(Debug, Clone, Copy, Default)]
 struct Rules {
     fate: Option<Fate>,
-    slow: Option<Slow>,
+    slow: Option<Limits>,
     rate: Option<Rate>,
 }
 
 impl Rules {
-    fn slow_mut(&mut self) -> &mut Slow {
+    fn slow_mut(&mut self) -> &mut Limits {
         self.slow.get_or_insert_default()
     }
 
