@@ -350,6 +350,7 @@ fn hostile_text_and_extreme_numbers_are_stored_byte_for_byte() {
             user_agent: text(),
             data: text(),
             duration: u64::MAX,
+            response_start: u64::MAX,
             dropped_spans: u32::MAX,
             sample_weight: f32::NAN,
             trace: Some(Trace { spans: vec![span], events: vec![event] }),
@@ -468,7 +469,7 @@ fn everything() -> Activity {
         when,
         activity_id: ActivityId::new(when, 42),
         duration: 1500,
-        response_start: 900,
+        response_start: 1200,
         outcome: Outcome::ServerFault,
         status: 503,
         method: text("POST"),
@@ -528,7 +529,8 @@ fn every_field_comes_back_as_it_was_stored() {
     let stored: Json = serde_json::from_str(&db.query(sql)).unwrap();
     let expected = json!({
         "when": "2027-01-15 08:00:00.123456", "activity_id": sent.activity_id.to_string(),
-        "duration": 1500, "response_start": 900, "outcome": "server_fault", "status": 503, "method": "POST",
+        "duration": 1500, "response_start": 1200, "outcome": "server_fault", "status": 503,
+        "method": "POST",
         "route": "/orders/{id}", "url": "/orders/7?x=1", "referer": "https://shop.example/",
         "title": "Pay the order", "okind": "order", "oid": "7", "ekind": "paid",
         "target_kind": "shop", "target_id": "3", "data": "{\"total\":3}", "error": "no answer", "error_kind": "timeout", "user_id": "u1",

@@ -133,12 +133,11 @@ impl Body {
 
     fn decode(&mut self, text: &[u8]) -> Option<HeaderMap> {
         let mut bytes = [0; AT_ONCE / 4 * 3];
-        match BASE64.decode_slice(text, &mut bytes) {
-            Ok(len) => self.bytes(&bytes[..len]),
-            Err(_) => {
-                self.place = Place::Over(Over::Unreadable);
-                None
-            }
+        if let Ok(len) = BASE64.decode_slice(text, &mut bytes) {
+            self.bytes(&bytes[..len])
+        } else {
+            self.place = Place::Over(Over::Unreadable);
+            None
         }
     }
 

@@ -19,7 +19,7 @@ use super::traceparent::{trace_of, trace_state};
 use crate::capture::{Listener, REQUEST_TARGET};
 use crate::config::TraceparentTrust;
 use crate::model::{SpanId, known_method};
-use crate::redact::Redactor;
+use crate::redact::{self, Redactor};
 
 /// The head of a request, and what the framework knows of it besides.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span 
     let name = Name { method, route };
     let original = (method == "_OTHER").then(|| parts.method.as_str());
     let referer = header(&parts.headers, REFERER).map(|url| redactor.url(&url));
-    let (path, query) = (path(parts, redactor), query(parts));
+    let (path, query) = (asked_for(parts), query(parts));
     tracing::info_span!(
         target: REQUEST_TARGET,
         "HTTP request",
@@ -140,7 +140,7 @@ fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span 
 /// The span of a request that asks for a call. What it is called stands open until the answer tells
 /// whether it is one: see [`name_call`] and [`name_request`].
 fn rpc_span(parts: &Parts, caller: &Caller<'_>, redactor: &Redactor) -> Span {
-    let (path, query) = (path(parts, redactor), query(parts));
+    let (path, query) = (asked_for(parts), query(parts));
     tracing::info_span!(
         target: REQUEST_TARGET,
         "gRPC request",
@@ -190,13 +190,13 @@ pub(super) fn name_request(span: &Span, call: &Call) {
 }
 
 /// What the request is for: its path, and of a tunnel whither it goes.
-fn path<'a>(parts: &'a Parts, redactor: &Redactor) -> Cow<'a, str> {
+fn asked_for(parts: &Parts) -> Cow<'_, str> {
     match (parts.uri.path(), parts.uri.authority()) {
         ("", Some(authority)) if parts.method == Method::CONNECT => {
             let authority = authority.as_str();
             Cow::Borrowed(authority.rsplit('@').next().unwrap_or(authority))
         }
-        (path, _) => redactor.path(path),
+        (path, _) => redact::path(path),
     }
 }
 

@@ -32,6 +32,8 @@ use serde_json::Value as Json;
 pub(crate) use nature::{Nature, ip};
 use secrets::Patterns;
 pub(crate) use secrets::is_secret_name;
+#[cfg(feature = "tower")]
+pub(crate) use url::path;
 pub(crate) use url::{path_and_query, path_of, without_mark};
 
 use crate::config::{JsonPointer, RedactConfig, RedactPattern};
@@ -70,12 +72,6 @@ impl Redactor {
     /// The target of a request: as sent where it is a path, else like an address.
     pub(crate) fn target(&self, target: &str) -> String {
         url::scrubbed_target(target, &self.config.keep_query)
-    }
-
-    /// A path as sent, without what looks like a password.
-    #[cfg(feature = "tower")]
-    pub(crate) fn path<'a>(&self, path: &'a str) -> Cow<'a, str> {
-        url::path(path)
     }
 
     /// An address with its scheme.

@@ -25,7 +25,7 @@ pub(super) fn scrubbed_target(target: &str, keep: &[String]) -> String {
 }
 
 /// A path without what would be user and password if an address began so: `//user:password@host`.
-pub(super) fn path(path: &str) -> Cow<'_, str> {
+pub(crate) fn path(path: &str) -> Cow<'_, str> {
     let Some(rest) = path.strip_prefix("//") else { return Cow::Borrowed(path) };
     let authority = rest.split('/').next().unwrap_or_default();
     match authority.rsplit_once('@') {
