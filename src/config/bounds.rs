@@ -70,7 +70,7 @@ bounds! {
     OTLP_BUFFER: size "ACTIVITY_OTLP_BUFFER_BYTES", "otlp.buffer_bytes", 1 << 10..=usize::MAX;
     OTLP_TIMEOUT: millis "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "otlp.target.timeout", MILLISECOND..=TEN_MINUTES;
     METRICS_TIMEOUT: millis "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "otlp.metrics.target.timeout", MILLISECOND..=TEN_MINUTES;
-    METRICS_INTERVAL: millis "OTEL_METRIC_EXPORT_INTERVAL", "otlp.metrics.interval", MILLISECOND..=TEN_MINUTES;
+    METRICS_INTERVAL: millis "OTEL_METRIC_EXPORT_INTERVAL", "otlp.metrics.interval", MILLISECOND..=YEAR;
 }
 
 /// What is said of a number or a length of time.
