@@ -32,7 +32,7 @@ fn read(address: &str) -> ClickHouse {
 }
 
 fn encoded(name: &str) -> String {
-    name.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    name.bytes().flat_map(|byte| format!("%{byte:02X}").into_bytes()).map(char::from).collect()
 }
 
 /// Makes the tables at this address, and stores rows twice.

@@ -140,7 +140,7 @@ impl<T: Amount> Bound<T> {
 /// The age of a retention: whole days.
 pub(super) fn is_retention(age: Duration) -> bool {
     const DAY: u64 = 86_400;
-    let is_whole = age.subsec_nanos() == 0 && age.as_secs() % DAY == 0;
+    let is_whole = age.subsec_nanos() == 0 && age.as_secs().is_multiple_of(DAY);
     is_whole && (1..=36_500).contains(&(age.as_secs() / DAY))
 }
 
