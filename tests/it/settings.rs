@@ -89,6 +89,20 @@ fn variables_of_opentelemetry_that_are_meant_for_others_stop_nothing() {
     assert!(with(&[("ACTIVITY_ROOTS", "middleware?")]).is_err(), "our own stay strict");
 }
 
+/// Of a configuration begun in code it is an error: see `tests/otlp`.
+#[test]
+#[cfg(not(feature = "otlp-grpc"))]
+fn an_export_that_this_build_cannot_do_stops_nothing_where_the_environment_asks_for_it() {
+    let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    for exporter in ["OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER"] {
+        let mut config = with(&[grpc, (exporter, "otlp")]).unwrap();
+        config.pipeline.batch_interval = Duration::from_millis(1);
+        let builder = tracing_activity::builder().config(config).sink(MemorySink::new());
+        let (_, guard) = builder.subscriber().unwrap_or_else(|error| panic!("{error}"));
+        assert!(guard.handle().span_stats().is_none());
+    }
+}
+
 #[test]
 fn a_limit_that_would_switch_capture_off_is_refused_by_the_name_of_its_field() {
     let refused = |change: fn(&mut Config)| {
