@@ -92,8 +92,6 @@ pub struct Builder {
     #[cfg(feature = "otlp")]
     link: Option<otlp::Link>,
     layers: Vec<Box<dyn Layer<Base> + Send + Sync>>,
-    /// The configuration is the environment's: what it says of exports to others stops nothing.
-    is_from_env: bool,
 }
 
 impl fmt::Debug for Builder {
@@ -267,7 +265,6 @@ impl Builder {
     }
 
     fn take_config(&mut self) -> Result<Config, Error> {
-        self.is_from_env = self.config.is_none();
         let mut config = self.config.take().map_or_else(from_env, Ok)?;
         if let Some(visits) = self.visits.take() {
             config.http.visits = visits;
@@ -290,9 +287,14 @@ impl Builder {
     /// An export that cannot be set up as the environment says. It says so for programs in all languages,
     /// so this one does without.
     #[cfg(feature = "otlp")]
-    fn without<T>(&self, what: &str, started: Result<T, Error>) -> Result<Option<T>, Error> {
+    fn without<T>(
+        config: &Config,
+        what: &str,
+        started: Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let stops_nothing = matches!(config.origin, config::Origin::Environment);
         match started {
-            Err(error) if self.is_from_env && error.is_config() => {
+            Err(error) if stops_nothing && error.is_config() => {
                 warn::once(&format!("{what} are not exported: {error}"));
                 Ok(None)
             }
@@ -306,7 +308,7 @@ impl Builder {
         if !config.otlp.metrics.enabled || self.link.is_some() || self.is_off(config) {
             return Ok(None);
         }
-        self.without("metrics", Metering::start(config))
+        Self::without(config, "metrics", Metering::start(config))
     }
 
     /// The export of spans, where one is asked for, with its layer outside of ours.
@@ -319,7 +321,7 @@ impl Builder {
         if !config.otlp.enabled || self.link.is_some() || self.is_off(config) {
             return Ok(None);
         }
-        let Some(exporting) = self.without("spans", Exporting::start(config))? else {
+        let Some(exporting) = Self::without(config, "spans", Exporting::start(config))? else {
             return Ok(None);
         };
         layers.insert(0, exporting.layer());

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tracing_activity::config::env::VARIABLES;
 
 /// Long enough for anything that is going to happen.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Tells the test program which of its tests is to be a service.
 const ROLE: &str = "ACTIVITY_TEST_ROLE";
@@ -212,7 +212,7 @@ fn deploys_whose_files_have_no_time_are_told_apart_and_their_replicas_are_not() 
 
 async fn endless() {
     println!("an endless request");
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A server as the quick start has it, and a route whose answer never ends.

@@ -70,7 +70,7 @@ bounds! {
     OTLP_BUFFER: size "ACTIVITY_OTLP_BUFFER_BYTES", "otlp.buffer_bytes", 1 << 10..=usize::MAX;
     OTLP_TIMEOUT: millis "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "otlp.target.timeout", MILLISECOND..=TEN_MINUTES;
     METRICS_TIMEOUT: millis "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "otlp.metrics.target.timeout", MILLISECOND..=TEN_MINUTES;
-    METRICS_INTERVAL: millis "OTEL_METRIC_EXPORT_INTERVAL", "otlp.metrics.interval", MILLISECOND..=TEN_MINUTES;
+    METRICS_INTERVAL: millis "OTEL_METRIC_EXPORT_INTERVAL", "otlp.metrics.interval", MILLISECOND..=YEAR;
 }
 
 /// What is said of a number or a length of time.
@@ -140,7 +140,7 @@ impl<T: Amount> Bound<T> {
 /// The age of a retention: whole days.
 pub(super) fn is_retention(age: Duration) -> bool {
     const DAY: u64 = 86_400;
-    let is_whole = age.subsec_nanos() == 0 && age.as_secs() % DAY == 0;
+    let is_whole = age.subsec_nanos() == 0 && age.as_secs().is_multiple_of(DAY);
     is_whole && (1..=36_500).contains(&(age.as_secs() / DAY))
 }
 

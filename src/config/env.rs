@@ -21,7 +21,7 @@ use self::reader::Reader;
 use super::bodies::parse_pointers;
 use super::units::{listed, parse_duration};
 use super::{
-    BodyCapture, CaptureConfig, Config, Cookieless, Database, HttpConfig, PipelineConfig,
+    BodyCapture, CaptureConfig, Config, Cookieless, Database, HttpConfig, Origin, PipelineConfig,
     RedactConfig, Roots, Secret, VisitKeys, Visits, bounds,
 };
 use crate::model::Timestamp;
@@ -245,6 +245,7 @@ impl Config {
             pipeline: read.pipeline(&default.pipeline)?,
             otlp,
             warnings: Vec::new(),
+            origin: Origin::Environment,
         };
         Ok(Self { warnings: read.into_warnings(), ..config })
     }

@@ -81,6 +81,24 @@ pub struct Config {
     pub otlp: OtlpConfig,
     /// What of the environment does not count.
     pub(crate) warnings: Vec<ConfigWarning>,
+    /// Where this was begun.
+    pub(crate) origin: Origin,
+}
+
+/// Where a configuration was begun. It is no setting: two configurations that differ in it alone are
+/// equal.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Origin {
+    #[default]
+    Code,
+    /// What it says of exports is said to programs in all languages.
+    Environment,
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Config {
@@ -200,6 +218,7 @@ impl Default for Config {
             pipeline: PipelineConfig::default(),
             otlp: OtlpConfig::default(),
             warnings: Vec::new(),
+            origin: Origin::Code,
         }
     }
 }

@@ -439,9 +439,11 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_without_its_credentials() {
-        let mut target = OtlpTarget::default();
-        target.endpoint = Some("https://ana:hunter2@h/x?key=hunter2".to_owned());
-        target.headers = vec![("x".to_owned(), Secret::new("hunter2"))];
+        let target = OtlpTarget {
+            endpoint: Some("https://ana:hunter2@h/x?key=hunter2".to_owned()),
+            headers: vec![("x".to_owned(), Secret::new("hunter2"))],
+            ..OtlpTarget::default()
+        };
         let shown = format!("{target:?}");
         assert!(shown.contains("https://***@h/x?***") && !shown.contains("hunter2"), "{shown}");
     }

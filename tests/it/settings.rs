@@ -29,7 +29,8 @@ fn a_password_in_an_address_is_what_it_was_before_it_was_encoded() {
     assert_eq!((it.user.as_str(), it.password.expose()), ("u", "p+q&r=s"));
     for password in ["p+q&r=s", "%", "%41", "@", "/", "?", "#", "a b", "ü", "a@b/c?d#e:f%g", "\\"]
     {
-        let encoded: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = password.bytes().flat_map(|byte| format!("%{byte:02X}").into_bytes());
+        let encoded: String = encoded.map(char::from).collect();
         for address in [format!("https://ana:{encoded}@h/shop"), format!("http://:{encoded}@h")] {
             let it = clickhouse(&address);
             assert_eq!(it.password.expose(), password, "{address}");
@@ -86,6 +87,20 @@ fn variables_of_opentelemetry_that_are_meant_for_others_stop_nothing() {
         assert!(!format!("{line}{config:?}").contains("hunter2"), "{line}");
     }
     assert!(with(&[("ACTIVITY_ROOTS", "middleware?")]).is_err(), "our own stay strict");
+}
+
+/// Of a configuration begun in code it is an error: see `tests/otlp`.
+#[test]
+#[cfg(not(feature = "otlp-grpc"))]
+fn an_export_that_this_build_cannot_do_stops_nothing_where_the_environment_asks_for_it() {
+    let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    for exporter in ["OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER"] {
+        let mut config = with(&[grpc, (exporter, "otlp")]).unwrap();
+        config.pipeline.batch_interval = Duration::from_millis(1);
+        let builder = tracing_activity::builder().config(config).sink(MemorySink::new());
+        let (_, guard) = builder.subscriber().unwrap_or_else(|error| panic!("{error}"));
+        assert!(guard.handle().span_stats().is_none());
+    }
 }
 
 #[test]
@@ -222,7 +237,7 @@ fn a_fifo_in_the_place_of_a_salt_stops_the_set_up_and_does_not_hang_it() {
     use tracing_activity::config::{Cookieless, Visits};
     let folder = std::env::temp_dir().join(format!("activity-fifo-{:016x}", fastrand::u64(..)));
     std::fs::create_dir(&folder).unwrap();
-    let noon = std::time::UNIX_EPOCH + Duration::from_secs(20_833 * 86_400 + 43_200);
+    let noon = std::time::UNIX_EPOCH + Duration::from_hours(20_833 * 24 + 12);
     let fifo = folder.join("2027-01-15.salt");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
     let mut cookieless = Cookieless::default();

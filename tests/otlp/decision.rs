@@ -300,3 +300,24 @@ fn a_provider_of_ones_own_keeps_its_own_words_where_a_policy_keeps_nothing() {
     assert_eq!(outcome.rows.len(), 1);
     assert!(outcome.spans.is_empty());
 }
+
+#[test]
+fn what_a_rule_leaves_out_is_neither_row_nor_trace_unless_the_caller_keeps_it() {
+    let fixture = Fixture::new(config("all,drop:ekind:GET"));
+    fixture.run(|| {
+        for n in 0..40 {
+            request("own", if n % 4 == 0 { 500 } else { 200 })
+                .in_scope(|| info_span!("child").in_scope(|| ()));
+        }
+    });
+    for (title, flag) in [("kept by its caller", "01"), ("dropped by its caller", "00")] {
+        called(&fixture, title, &[("traceparent", &format!("00-{LOW}-{flag}"))], || ());
+    }
+    let outcome = fixture.finish();
+    assert_same(&outcome);
+    let titled = |title: &str| outcome.rows.iter().filter(|row| row.title == title).count();
+    assert_eq!((titled("own"), titled("kept by its caller")), (10, 1));
+    assert_eq!(outcome.rows.len(), 11);
+    assert_eq!(outcome.row("kept by its caller").kept_because, Some(KeepReason::ParentSampled));
+    assert_eq!(outcome.stats.exported, 10 * 2 + 1);
+}

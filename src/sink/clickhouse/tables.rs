@@ -338,7 +338,8 @@ impl ClickHouseSink {
     /// The version of the tables; `None` when this user may not know it.
     async fn version(&self) -> Result<Option<u32>> {
         let sql = self.fill("SELECT max(version) FROM {database}.schema_version");
-        match self.client.query(&sql).fetch_one::<u32>().await {
+        // To the client a lone `?`, which a database's name may hold, is a place for a value.
+        match self.client.query(&sql.replace('?', "??")).fetch_one::<u32>().await {
             Ok(version) => Ok(Some(version)),
             Err(Error::BadResponse(text)) if code(&text) == Some(ACCESS_DENIED) => Ok(None),
             Err(error) => Err(error),
