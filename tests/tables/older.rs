@@ -172,3 +172,17 @@ fn a_service_without_functions_of_sql_does_without() {
         );
     }
 }
+
+#[test]
+fn the_lambda_of_the_function_can_stand_in_a_question() {
+    let db = Db::new();
+    wait(db.sink().write(&batch(100))).unwrap();
+    let (_, lambda) = tracing_activity::schema::HIST_QUANTILE.split_once(" AS ").unwrap();
+    let ask = |with: &str, name: &str| -> f64 {
+        let sql = format!("{with} SELECT {name}(sumMap(dur_hist), 0.5) FROM {{db}}.activity_minutes");
+        db.query(&sql).parse().unwrap()
+    };
+    let named = ask(&format!("WITH {} AS quantile_of", lambda.trim()), "quantile_of");
+    assert!(named > 40.0 && named < 60.0, "{named}");
+    assert!((named - ask("", "activity_hist_quantile")).abs() < 1e-9, "{named}");
+}

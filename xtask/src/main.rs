@@ -3,6 +3,7 @@
 mod bench;
 mod builds;
 mod collector;
+mod compat;
 mod customers;
 mod demo;
 mod engine;
@@ -37,6 +38,8 @@ enum Task {
     Collector(collector::Args),
     /// Send the demo's customers to a shop that runs already
     Customers(customers::Args),
+    /// Try the tables, inserts and questions on several versions of ClickHouse
+    Compat(compat::Args),
     /// Print the SQL that makes the tables, for those who run it themselves
     Schema(schema::Args),
     /// Count the code paths that the shop's requests take, and those that a deploy adds
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Engine => engine::run(),
         Task::Collector(args) => collector::run(&args),
+        Task::Compat(args) => compat::run(&args),
         Task::Customers(args) => customers::run(&args),
         Task::Schema(args) => schema::run(&args),
         Task::Shapes(args) => shapes::run(&args),

@@ -8,7 +8,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use tracing_activity::schema::{HIST_QUANTILE, SchemaOptions, VERSION_TABLE, migrations};
+use tracing_activity::schema::{
+    HIST_QUANTILE, SchemaOptions, VERSION_TABLE, leave_out, migrations,
+};
 
 /// What the tables are to be.
 #[derive(Debug, clap::Args)]
@@ -25,14 +27,19 @@ pub(crate) struct Args {
     /// Cluster whose every server gets the tables; `{cluster}` takes it from the servers' macros
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// Setting that only saves room or work, and that the server does not know; may be repeated
+    #[arg(long, value_name = "SETTING")]
+    without: Vec<String>,
     /// Write the script of docker-compose.yml instead, the Collector's tables included
-    #[arg(long, conflicts_with_all = ["database", "retention", "rollup_retention", "cluster"])]
+    #[arg(long, conflicts_with_all = ["database", "retention", "rollup_retention", "cluster", "without"])]
     compose: bool,
     /// With `--compose`: change nothing, and fail when the script differs
     #[arg(long, requires = "compose")]
     check: bool,
 }
 
+/// The server's number for an unknown setting.
+const UNKNOWN_SETTING: u32 = 115;
 /// What docker-compose.yml runs when ClickHouse starts.
 const COMPOSE: &str = "docker/clickhouse/init.sql";
 /// Days that it keeps requests, and their rollups.
@@ -48,8 +55,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         rollup_retention_days: args.rollup_retention,
         cluster: args.cluster.clone(),
     };
-    print!("{}", script(&options)?);
+    print!("{}", without(script(&options)?, &args.without)?);
     Ok(())
+}
+
+/// The script without some settings.
+fn without(mut script: String, settings: &[String]) -> Result<String> {
+    for setting in settings {
+        let refusal = format!("unknown setting '{setting}'");
+        script = match leave_out(&script, UNKNOWN_SETTING, &refusal) {
+            Some((script, saving)) => format!("-- Without {setting}: {}.\n\n{script}", saving.costs),
+            None => bail!("the tables have no setting {setting} that they can do without"),
+        };
+    }
+    Ok(script)
 }
 
 /// Writes the script of docker-compose.yml, or compares it.
@@ -83,7 +102,7 @@ fn compose_script() -> Result<String> {
 }
 
 /// Every statement in order, each version noted once it is reached.
-fn script(options: &SchemaOptions) -> Result<String> {
+pub(crate) fn script(options: &SchemaOptions) -> Result<String> {
     let mut text = String::new();
     for sql in ["CREATE DATABASE IF NOT EXISTS {database}{on_cluster}", VERSION_TABLE] {
         writeln!(text, "{};\n", options.fill(sql).trim())?;
@@ -137,5 +156,15 @@ mod tests {
         let script = script(&SchemaOptions { cluster, ..options() }).unwrap();
         let creates = script.matches("CREATE ").count();
         assert_eq!(script.matches(" ON CLUSTER 'prod'").count(), creates, "{script}");
+    }
+    #[test]
+    fn what_a_server_does_not_know_can_be_left_out() {
+        let settings = ["string_serialization_version", "min_compress_block_size"];
+        let settings = settings.map(str::to_owned);
+        let script = without(script(&options()).unwrap(), &settings).unwrap();
+        let said = script.lines().filter(|line| line.starts_with("-- Without ")).count();
+        assert_eq!((said, script.matches("min_compress_block_size").count()), (2, 1), "{script}");
+        let error = without(script, &["non_replicated_deduplication_window".to_owned()]);
+        assert!(error.unwrap_err().to_string().contains("can do without"));
     }
 }

@@ -122,7 +122,7 @@ impl Place {
     /// There is no table.
     pub(super) fn missing(&self, how: &str) -> SinkError {
         SinkError::schema(format!(
-            "{}.activities is missing: create it with ACTIVITY_MIGRATE=true or the SQL that `cargo xtask schema` prints ({how})",
+            "{} lacks activities or a table that its views fill: a service with ACTIVITY_MIGRATE=true makes it, or the SQL that `cargo xtask schema` prints ({how})",
             self.database
         ))
     }

@@ -21,7 +21,7 @@ mod database;
 mod paths;
 mod peer;
 mod queries;
-mod traffic;
+pub(crate) mod traffic;
 
 use std::path::PathBuf;
 use std::time::SystemTime;
