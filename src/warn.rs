@@ -40,9 +40,10 @@ pub(crate) fn once(text: &str) {
     }
 }
 
-/// Prints `text` as one line.
+/// Prints `text` as one line, by one write: other processes may write there, too.
 pub(crate) fn print(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "tracing-activity: {}", line(text));
+    let line = format!("tracing-activity: {}\n", line(text));
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// `text` on one line: what would end the line, or steer a terminal, is a space.

@@ -109,6 +109,10 @@ fn an_export_that_this_build_cannot_do_stops_nothing() {
             [("OTEL_PROPAGATORS", "b3"), ("OTEL_TRACES_SAMPLER", "xray")],
             "OTEL_TRACES_SAMPLER=\"xray\": expected always_on",
         ),
+        (
+            [("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_BSP_SCHEDULE_DELAY", "soon")],
+            "OTEL_BSP_SCHEDULE_DELAY=\"soon\": expected milliseconds",
+        ),
     ] {
         let (stdout, stderr) = written(&this_program(), &vars);
         assert!(stdout.contains("started, stored 1"), "{stdout}{stderr}");

@@ -185,7 +185,7 @@ fn main() {
         add(format!("in_flight_bytes_{requests}"), "bytes a request", all - floor);
         add(format!("in_flight_bytes_{requests}_floor"), "bytes a request", floor);
     }
-    add("queued_bytes".to_owned(), "bytes an activity", queued(10_000));
+    add("queued_bytes".to_owned(), "bytes an activity", queued(5_000));
     for (spans, rounds, burst) in [(1, 1000, 64), (10, 500, 64), (100, 100, 32), (1000, 40, 10)] {
         let shape = Shape::Children(spans - 1);
         let net = net_time(shape, rounds, burst);
