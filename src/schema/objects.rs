@@ -106,7 +106,8 @@ mod tests {
         let statements: Vec<String> = statements.into_iter().flat_map(|it| it.statements).collect();
         let made: Vec<&str> = objects.iter().map(|it| it.create.as_str()).collect();
         assert_eq!(made, statements);
-        let filled: Vec<_> = objects.iter().filter_map(|it| Some((it.name, it.filled_by?))).collect();
+        let filled: Vec<_> =
+            objects.iter().filter_map(|it| Some((it.name, it.filled_by?))).collect();
         assert_eq!(
             filled,
             [

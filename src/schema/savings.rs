@@ -107,7 +107,10 @@ mod tests {
             all = fewer;
             for sql in [&one, &all] {
                 assert!(!sql.contains(&format!("{} = ", saving.setting)), "{sql}");
-                assert!(!sql.contains(", ,") && !sql.contains("()") && !sql.contains(", \n"), "{sql}");
+                assert!(
+                    !sql.contains(", ,") && !sql.contains("()") && !sql.contains(", \n"),
+                    "{sql}"
+                );
                 assert!(sql.contains("SETTINGS non_replicated_deduplication_window = 10000"));
             }
         }
@@ -121,7 +124,10 @@ mod tests {
     fn an_only_setting_goes_with_its_list() {
         let text = "default_compression_codec";
         for (sql, without) in [
-            ("a ORDER BY n SETTINGS default_compression_codec = 'x'\nCOMMENT 'y'", "a ORDER BY n\nCOMMENT 'y'"),
+            (
+                "a ORDER BY n SETTINGS default_compression_codec = 'x'\nCOMMENT 'y'",
+                "a ORDER BY n\nCOMMENT 'y'",
+            ),
             ("a SETTINGS default_compression_codec = 1, b = 2", "a SETTINGS b = 2"),
             ("a SETTINGS (default_compression_codec = 1), b", "a, b"),
         ] {

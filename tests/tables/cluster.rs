@@ -14,9 +14,9 @@ fn page(name: &str) -> String {
 /// The statements of a page that are for every server of a cluster, each with its block's heading.
 fn statements(page: &str) -> Vec<String> {
     let blocks = page.split("```sql\n").skip(1).map(|it| it.split("```").next().unwrap());
-    let statements = blocks.flat_map(|it| it.split(";\n")).map(|it| {
-        it.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n")
-    });
+    let statements = blocks
+        .flat_map(|it| it.split(";\n"))
+        .map(|it| it.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n"));
     let statements = statements.map(|it| it.trim().trim_end_matches(';').to_owned());
     statements.filter(|it| it.contains(" ON CLUSTER ")).collect()
 }
@@ -62,8 +62,13 @@ fn cluster() -> Db {
 
 #[test]
 fn every_statement_for_a_cluster_parses_and_names_the_tables_that_hold_rows() {
-    let all: Vec<String> = ["schema.md", "visits.md", "sql.md"].map(page).iter().flat_map(|it| statements(it)).collect();
-    for word in ["DELETE WHERE", "MODIFY TTL", "OPTIMIZE TABLE", "DROP PARTITION", "MODIFY SETTING"] {
+    let all: Vec<String> = ["schema.md", "visits.md", "sql.md"]
+        .map(page)
+        .iter()
+        .flat_map(|it| statements(it))
+        .collect();
+    for word in ["DELETE WHERE", "MODIFY TTL", "OPTIMIZE TABLE", "DROP PARTITION", "MODIFY SETTING"]
+    {
         assert!(all.iter().any(|sql| sql.contains(word)), "no statement with {word}: {all:?}");
     }
     let db = cluster();
@@ -80,14 +85,17 @@ fn every_statement_for_a_cluster_parses_and_names_the_tables_that_hold_rows() {
 fn a_person_is_deleted_from_every_table_that_holds_rows() {
     let db = cluster();
     let visits = page("visits.md");
-    let (_, rest) = visits.split_once("`ALTER TABLE activities_local ON CLUSTER").expect("a statement for a cluster");
+    let (_, rest) = visits
+        .split_once("`ALTER TABLE activities_local ON CLUSTER")
+        .expect("a statement for a cluster");
     let (rest, _) = rest.split_once('`').unwrap();
     let rest = rest.replace('\n', " ");
     let sql = format!("ALTER TABLE activities_local ON CLUSTER{rest}");
     assert!(server().query(&format!("EXPLAIN AST {sql}")).is_ok(), "{sql}");
     // The one for a single server fails on what only points at rows.
     let single = statement_for_one_server(&visits);
-    let refused = server().query(&single.replace("TABLE ", &format!("TABLE {}.", db.config.database)));
+    let refused =
+        server().query(&single.replace("TABLE ", &format!("TABLE {}.", db.config.database)));
     assert!(refused.is_err(), "{refused:?}");
     assert_eq!(db.query("SELECT count() FROM {db}.activities WHERE user_id = 'u17'"), "2");
     let here = sql.replace(" ON CLUSTER '{cluster}'", "").replacen("TABLE ", "TABLE {db}.", 1);
@@ -97,7 +105,11 @@ fn a_person_is_deleted_from_every_table_that_holds_rows() {
 
 fn statement_for_one_server(page: &str) -> String {
     let blocks = page.split("```sql\n").skip(1).map(|it| it.split("```").next().unwrap().trim());
-    blocks.filter(|it| it.starts_with("ALTER TABLE activities DELETE")).map(str::to_owned).next().unwrap()
+    blocks
+        .filter(|it| it.starts_with("ALTER TABLE activities DELETE"))
+        .map(str::to_owned)
+        .next()
+        .unwrap()
 }
 
 #[test]

@@ -162,7 +162,9 @@ fn what_people_read_from_a_table_made_before_is_brought_up_to_date() {
     wait(db.sink().write(&tracing_activity::sink::Batch::new(vec![row], 0))).unwrap();
     assert_eq!(db.query("SELECT toString(data_json) FROM {db}.activities"), "{}");
     // An alias of somebody's own stays.
-    db.query("ALTER TABLE {db}.activities MODIFY COLUMN data_json JSON ALIAS CAST('{\"a\":1}', 'JSON')");
+    db.query(
+        "ALTER TABLE {db}.activities MODIFY COLUMN data_json JSON ALIAS CAST('{\"a\":1}', 'JSON')",
+    );
     wait(db.sink().prepare()).unwrap();
     assert_eq!(db.query("SELECT toString(data_json) FROM {db}.activities"), "{\"a\":1}");
 }

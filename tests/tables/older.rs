@@ -57,7 +57,7 @@ impl Refusing {
 
 /// A whole request, with the wish to end the connection after it.
 fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let (mut bytes, mut part) = (Vec::new(), [0; 65_536]);
+    let (mut bytes, mut part) = (Vec::new(), vec![0; 65_536]);
     loop {
         let read = stream.read(&mut part).ok().filter(|&read| read > 0)?;
         bytes.extend_from_slice(&part[..read]);
@@ -152,12 +152,24 @@ fn a_service_without_functions_of_sql_does_without() {
         "Code: 344. DB::Exception: CREATE FUNCTION is disabled. (SUPPORT_IS_DISABLED)",
     ] {
         // It belongs to the server, so another test may have made it: then nobody asks for it.
-        let words: &'static [_] = vec![("FUNCTION IF NOT EXISTS", answer), ("system.functions", "Code: 497. DB::Exception: Not enough privileges. (ACCESS_DENIED)")].leak();
+        let words: &'static [_] = vec![
+            ("FUNCTION IF NOT EXISTS", answer),
+            (
+                "system.functions",
+                "Code: 497. DB::Exception: Not enough privileges. (ACCESS_DENIED)",
+            ),
+        ]
+        .leak();
         let db = Db::absent();
         let (managed, proxy) = through(&db, words);
         wait(managed.sink().prepare()).unwrap();
         wait(managed.sink().write(&batch(3))).unwrap();
-        assert_eq!(managed.query("SELECT sum(requests) FROM {db}.activity_minutes"), "3", "{:?}", proxy.refused());
+        assert_eq!(
+            managed.query("SELECT sum(requests) FROM {db}.activity_minutes"),
+            "3",
+            "{:?}",
+            proxy.refused()
+        );
     }
 }
 
@@ -167,7 +179,8 @@ fn the_lambda_of_the_function_can_stand_in_a_question() {
     wait(db.sink().write(&batch(100))).unwrap();
     let (_, lambda) = tracing_activity::schema::HIST_QUANTILE.split_once(" AS ").unwrap();
     let ask = |with: &str, name: &str| -> f64 {
-        let sql = format!("{with} SELECT {name}(sumMap(dur_hist), 0.5) FROM {{db}}.activity_minutes");
+        let sql =
+            format!("{with} SELECT {name}(sumMap(dur_hist), 0.5) FROM {{db}}.activity_minutes");
         db.query(&sql).parse().unwrap()
     };
     let named = ask(&format!("WITH {} AS quantile_of", lambda.trim()), "quantile_of");

@@ -60,7 +60,8 @@ fn rules_of_others_stay_whatever_the_age_becomes() {
 #[test]
 fn rules_of_others_stay_in_the_rollups() {
     let db = Db::new();
-    for (table, time) in [("activity_minutes", "minute"), ("trace_shapes", "toDateTime(last_seen)")] {
+    for (table, time) in [("activity_minutes", "minute"), ("trace_shapes", "toDateTime(last_seen)")]
+    {
         let own = format!("{time} + toIntervalDay(60) TO VOLUME 'default'");
         db.query(&format!("ALTER TABLE {{db}}.{table} MODIFY TTL {own}"));
         for days in [Some(400), None] {

@@ -97,7 +97,9 @@ impl ClickHouseSink {
             if standing.0.is_empty()
                 && self.count("system.databases WHERE name = ?").await.map_err(explain)? == 0
             {
-                self.run(self.fill("CREATE DATABASE IF NOT EXISTS {database}")).await.map_err(explain)?;
+                self.run(self.fill("CREATE DATABASE IF NOT EXISTS {database}"))
+                    .await
+                    .map_err(explain)?;
             }
             if !standing.has("schema_version") {
                 self.run(self.fill(VERSION_TABLE)).await.map_err(explain)?;
@@ -165,7 +167,8 @@ impl ClickHouseSink {
                 if self.run_if_allowed(object.create).await? {
                     made.push(name.to_owned());
                     if object.filled_by.is_some() {
-                        rollups = "; a rollup lacks what was stored while it or its view was missing";
+                        rollups =
+                            "; a rollup lacks what was stored while it or its view was missing";
                     }
                 }
                 continue;
@@ -327,7 +330,8 @@ impl ClickHouseSink {
     }
 
     async fn columns(&self) -> Result<Vec<Column>> {
-        let sql = "SELECT table, name, type, default_expression FROM system.columns WHERE database = ?";
+        let sql =
+            "SELECT table, name, type, default_expression FROM system.columns WHERE database = ?";
         self.client.query(sql).bind(&self.config.database).fetch_all().await
     }
 

@@ -119,7 +119,8 @@ mod tests {
     use super::*;
 
     fn page(name: &str) -> String {
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)).unwrap()
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name))
+            .unwrap()
     }
 
     /// The rows of the document: version, and whether all passed.

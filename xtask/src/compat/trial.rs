@@ -213,6 +213,8 @@ mod tests {
     fn every_question_of_the_document_is_asked() {
         let questions = questions().unwrap();
         assert!(questions.len() > 40, "{}", questions.len());
-        assert!(questions.iter().all(|(heading, sql)| heading.ends_with('?') && sql.contains("SELECT")));
+        assert!(
+            questions.iter().all(|(heading, sql)| heading.ends_with('?') && sql.contains("SELECT"))
+        );
     }
 }
