@@ -371,7 +371,8 @@ CREATE VIEW IF NOT EXISTS `activity`.activity_spans_trace_id_ts AS
 SELECT
     trace_id AS TraceId,
     toDateTime(when, 'UTC') AS Start,
-    toDateTime(when + toIntervalMicrosecond(duration), 'UTC') + 1 AS End
+    -- Thirty years at most: beyond the years that a time holds the sum would be an error.
+    toDateTime(when + toIntervalMicrosecond(least(duration, 1000000000000000)), 'UTC') + 1 AS End
 FROM `activity`.activities;
 
 INSERT INTO `activity`.schema_version (version, name) VALUES (4, 'activity_spans');

@@ -142,7 +142,6 @@ fn top_level<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
             match (quote, bytes[here]) {
                 (Some(_), b'\\') => at += 1,
                 (Some(quoted), byte) if byte == quoted => quote = None,
-                (Some(_), _) => {}
                 (None, byte @ (b'\'' | b'`' | b'"')) => quote = Some(byte),
                 (None, b'(' | b'[') => depth += 1,
                 (None, b')' | b']') => depth = depth.saturating_sub(1),
@@ -153,7 +152,7 @@ fn top_level<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
                 (None, _) if depth == 0 && bytes[here..].starts_with(word.as_bytes()) => {
                     return Some(here);
                 }
-                (None, _) => {}
+                _ => {}
             }
         }
         None

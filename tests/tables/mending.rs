@@ -85,7 +85,9 @@ fn a_migration_that_broke_off_is_finished_even_if_it_was_noted() {
 
 #[test]
 fn a_table_dropped_under_a_running_service_is_made_again_and_no_row_is_lost() {
-    for name in ["activities", "activity_minutes", "trace_shapes"] {
+    let tables = ["activities", "activity_minutes", "trace_shapes"]
+        .map(|name| (name, format!("DROP TABLE {{db}}.{name} SYNC")));
+    for (name, drop) in tables.into_iter().chain([("all", "DROP DATABASE {db} SYNC".to_owned())]) {
         let db = Db::new();
         let config = PipelineConfig::default();
         let (queue, counters) = (Arc::new(Queue::new(&config)), Arc::new(Counters::new()));
@@ -99,7 +101,7 @@ fn a_table_dropped_under_a_running_service_is_made_again_and_no_row_is_lost() {
         .unwrap();
         let long = Duration::from_mins(1);
         assert!(handle.prepared(long).unwrap().is_ok());
-        db.query(&format!("DROP TABLE {{db}}.{name} SYNC"));
+        db.query(&drop);
         for n in 0..20 {
             counters.count_created();
             assert!(queue.push(Box::new(on_path(n))).is_ok());
@@ -206,4 +208,16 @@ fn a_user_who_may_only_insert_is_not_stopped_by_what_it_cannot_make() {
             tracing_activity::config::Secret::new(&*crate::database::server().reader_password);
     }));
     wait(reading.sink().prepare()).unwrap();
+}
+
+#[test]
+fn a_view_that_is_only_detached_stays_so_and_stops_no_service() {
+    let db = Db::new();
+    db.query("DETACH TABLE {db}.activity_minutes_mv PERMANENTLY SYNC");
+    wait(db.sink().prepare()).unwrap();
+    write(&db, 4);
+    assert_eq!(db.query("SELECT sum(requests) FROM {db}.activity_minutes"), "0");
+    db.query("ATTACH TABLE {db}.activity_minutes_mv");
+    write(&db, 5);
+    assert_eq!(db.query("SELECT sum(requests) FROM {db}.activity_minutes"), "5");
 }

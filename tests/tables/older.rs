@@ -57,7 +57,7 @@ impl Refusing {
 
 /// A whole request, with the wish to end the connection after it.
 fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let (mut bytes, mut part) = (Vec::new(), [0; 65_536]);
+    let (mut bytes, mut part) = (Vec::new(), vec![0; 65_536]);
     loop {
         let read = stream.read(&mut part).ok().filter(|&read| read > 0)?;
         bytes.extend_from_slice(&part[..read]);
@@ -179,7 +179,8 @@ fn the_lambda_of_the_function_can_stand_in_a_question() {
     wait(db.sink().write(&batch(100))).unwrap();
     let (_, lambda) = tracing_activity::schema::HIST_QUANTILE.split_once(" AS ").unwrap();
     let ask = |with: &str, name: &str| -> f64 {
-        let sql = format!("{with} SELECT {name}(sumMap(dur_hist), 0.5) FROM {{db}}.activity_minutes");
+        let sql =
+            format!("{with} SELECT {name}(sumMap(dur_hist), 0.5) FROM {{db}}.activity_minutes");
         db.query(&sql).parse().unwrap()
     };
     let named = ask(&format!("WITH {} AS quantile_of", lambda.trim()), "quantile_of");

@@ -64,7 +64,9 @@ fn without(mut script: String, settings: &[String]) -> Result<String> {
     for setting in settings {
         let refusal = format!("unknown setting '{setting}'");
         script = match leave_out(&script, UNKNOWN_SETTING, &refusal) {
-            Some((script, saving)) => format!("-- Without {setting}: {}.\n\n{script}", saving.costs),
+            Some((script, saving)) => {
+                format!("-- Without {setting}: {}.\n\n{script}", saving.costs)
+            }
             None => bail!("the tables have no setting {setting} that they can do without"),
         };
     }

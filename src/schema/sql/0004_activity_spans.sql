@@ -85,5 +85,6 @@ CREATE VIEW IF NOT EXISTS {database}.activity_spans_trace_id_ts{on_cluster} AS
 SELECT
     trace_id AS TraceId,
     toDateTime(when, 'UTC') AS Start,
-    toDateTime(when + toIntervalMicrosecond(duration), 'UTC') + 1 AS End
+    -- Thirty years at most: beyond the years that a time holds the sum would be an error.
+    toDateTime(when + toIntervalMicrosecond(least(duration, 1000000000000000)), 'UTC') + 1 AS End
 FROM {database}.activities

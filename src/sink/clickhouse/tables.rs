@@ -157,7 +157,7 @@ impl ClickHouseSink {
     /// is no error here: what an insert needs is checked afterwards.
     async fn mend(&self, all: Vec<Object>, standing: &Standing) -> Result<()> {
         let columns = self.columns().await?;
-        let (mut made, mut rollups) = (Vec::new(), "");
+        let (mut made, mut added, mut rollups) = (Vec::new(), Vec::new(), "");
         for object in all {
             let name = object.name;
             if standing.was_given_up(&object) {
@@ -165,11 +165,7 @@ impl ClickHouseSink {
             }
             if !standing.has(name) {
                 if self.run_if_allowed(object.create).await? {
-                    made.push(name.to_owned());
-                    if object.filled_by.is_some() {
-                        rollups =
-                            "; a rollup lacks what was stored while it or its view was missing";
-                    }
+                    made.push((name, object.filled_by.is_some()));
                 }
                 continue;
             }
@@ -189,16 +185,26 @@ impl ClickHouseSink {
                 };
                 let alter = self.fill(&format!("ALTER TABLE {{database}}.{name} {change}"));
                 if !change.is_empty() && self.run_if_allowed(alter).await? && there.is_none() {
-                    made.push(format!("{name}.{}", column.name));
+                    added.push(format!("{name}.{}", column.name));
                 }
                 place = format!("AFTER {}", column.name);
             }
         }
         if !made.is_empty() {
+            // One that is only detached counts as there for the server, and is none that was made.
+            let standing = self.standing().await?;
+            for (name, is_rollup) in made.into_iter().filter(|(name, _)| standing.has(name)) {
+                added.push(name.to_owned());
+                if is_rollup {
+                    rollups = "; a rollup lacks what was stored while it or its view was missing";
+                }
+            }
+        }
+        if !added.is_empty() {
             tell(&format!(
                 "made again what was missing in {}: {}{rollups}",
                 self.config.database,
-                made.join(", ")
+                added.join(", ")
             ));
         }
         Ok(())
@@ -212,7 +218,7 @@ impl ClickHouseSink {
             {
                 Ok(false)
             }
-            result => result.map(|()| true),
+            result => result,
         }
     }
 
@@ -250,7 +256,7 @@ impl ClickHouseSink {
         }
         match self.run(self.fill(HIST_QUANTILE)).await {
             Err(Error::BadResponse(text)) if code(&text).is_some() => Ok(()),
-            result => result,
+            result => result.map(drop),
         }
     }
 
@@ -351,14 +357,15 @@ impl ClickHouseSink {
         self.client.query(&sql).bind(&self.config.database).fetch_one().await
     }
 
-    /// Runs a statement, without the settings it can do without where the server refuses them.
-    async fn run(&self, mut sql: String) -> Result<()> {
+    /// Runs a statement, without the settings it can do without where the server refuses them. Answers
+    /// whether it did: what it makes may be there, if only detached.
+    async fn run(&self, mut sql: String) -> Result<bool> {
         let mut left_out = Vec::new();
         loop {
             let Err(error) = self.execute(sql.clone()).await else { break };
             let Error::BadResponse(text) = &error else { return Err(error) };
             match code(text) {
-                Some(TABLE_EXISTS | FUNCTION_EXISTS) => break,
+                Some(TABLE_EXISTS | FUNCTION_EXISTS) => return Ok(false),
                 Some(code) => match leave_out(&sql, code, text) {
                     Some((without, saving)) => {
                         sql = without;
@@ -376,7 +383,7 @@ impl ClickHouseSink {
                 left_out.join("; ")
             ));
         }
-        Ok(())
+        Ok(true)
     }
 
     fn fill(&self, template: &str) -> String {

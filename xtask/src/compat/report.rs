@@ -1,9 +1,11 @@
 //! What is told of the versions: a line, an object of JSON and a row of the document each.
 
+use std::fmt::Write as _;
+
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::trial::{Outcome, Passed};
+use super::trial::{Outcome, Tally};
 
 const BEGIN: &str = "<!-- compat:begin -->";
 const END: &str = "<!-- compat:end -->";
@@ -66,12 +68,12 @@ impl Row {
     }
 }
 
-fn passed(it: &Passed) -> Value {
+fn passed(it: &Tally) -> Value {
     let failed = it.failed.iter().map(|(what, error)| json!({ "what": what, "error": error }));
     json!({ "passed": it.passed, "total": it.total, "failed": failed.collect::<Vec<_>>() })
 }
 
-fn part(it: &Passed) -> String {
+fn part(it: &Tally) -> String {
     format!("{}/{}", it.passed, it.total)
 }
 
@@ -91,8 +93,10 @@ pub(super) fn table(rows: &[Row]) -> String {
         // The fourth number is that of a build.
         let version = version.split('.').take(3).collect::<Vec<_>>().join(".");
         let left_out: Vec<String> = it.left_out.iter().map(|it| format!("`{it}`")).collect();
-        text += &format!(
-            "| {version} | {} | {} | {} | {} | {} | {} |\n",
+        // Writing to memory does not fail.
+        let _ = writeln!(
+            text,
+            "| {version} | {} | {} | {} | {} | {} | {} |",
             row.package,
             part(&it.statements),
             left_out.join(", "),
@@ -119,7 +123,8 @@ mod tests {
     use super::*;
 
     fn page(name: &str) -> String {
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)).unwrap()
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name))
+            .unwrap()
     }
 
     /// The rows of the document: version, and whether all passed.

@@ -21,13 +21,13 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// How much of it passed, and what did not with the server's words.
 #[derive(Debug, Default)]
-pub(super) struct Passed {
+pub(super) struct Tally {
     pub(super) passed: usize,
     pub(super) total: usize,
     pub(super) failed: Vec<(String, String)>,
 }
 
-impl Passed {
+impl Tally {
     fn count(&mut self, what: &str, result: Result<()>) {
         self.total += 1;
         match result {
@@ -45,13 +45,13 @@ impl Passed {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Those of the script that `cargo xtask schema` prints.
-    pub(super) statements: Passed,
+    pub(super) statements: Tally,
     /// Settings that were left out for them to pass.
     pub(super) left_out: Vec<&'static str>,
     /// Batches that the sink wrote twice each, after it had made the tables.
-    pub(super) inserts: Passed,
+    pub(super) inserts: Tally,
     /// Those of `docs/sql.md`.
-    pub(super) questions: Passed,
+    pub(super) questions: Tally,
     /// Whether `data_json.key` reads a key.
     pub(super) reads_keys: bool,
 }
@@ -213,6 +213,8 @@ mod tests {
     fn every_question_of_the_document_is_asked() {
         let questions = questions().unwrap();
         assert!(questions.len() > 40, "{}", questions.len());
-        assert!(questions.iter().all(|(heading, sql)| heading.ends_with('?') && sql.contains("SELECT")));
+        assert!(
+            questions.iter().all(|(heading, sql)| heading.ends_with('?') && sql.contains("SELECT"))
+        );
     }
 }
