@@ -2,9 +2,9 @@
 //!
 //! How a request becomes an activity:
 //!
-//! 1. `layer` sees a span begin. `callsite` knows from its metadata whether it is a request; if it
-//!    is, and no activity encloses it, a `buffer` begins to record it and a `root` cell is hung on
-//!    the span: the only extension we ever store.
+//! 1. `layer` sees a span begin. `callsite` knows from its metadata whether it is a request, by
+//!    the rules of `evidence`; if it is, and no activity encloses it, a `buffer` begins to record it
+//!    and a `root` cell is hung on the span: the only extension we ever store.
 //! 2. Entering the span moves the buffer into `thread`; child spans, events and fields are
 //!    appended to it without a lock. What happens elsewhere - on other threads, inside a `Debug`
 //!    that logs - goes through `registry`, reaches the root cell as an operation and is applied in
@@ -37,6 +37,7 @@ mod callsite;
 mod cleaning;
 mod current;
 mod event;
+mod evidence;
 mod failure;
 mod fields;
 mod fingerprint;

@@ -17,6 +17,7 @@ mod pitfalls;
 mod policy;
 mod redaction;
 mod sampling;
+mod serving;
 mod shape;
 mod switching;
 mod testing;
