@@ -15,6 +15,9 @@
 //! 4. On the worker's thread `mapping` and `trace` turn the buffer into an
 //!    [`Activity`](crate::model::Activity), and the buffer returns to the pool.
 //!
+//! How the layer was set up is `installed`'s and `notices`' concern: which layer a subscriber holds, and
+//! what keeps it from its work.
+//!
 //! What the application says of a request is a `patch`, filled apart and merged: `event` is a kind of
 //! activity as a type, `failure` an error's name and words, and `limits` bounds them all and keeps
 //! account of what that cuts.
@@ -41,11 +44,13 @@ mod evidence;
 mod failure;
 mod fields;
 mod fingerprint;
+mod installed;
 mod layer;
 mod limits;
 mod mapping;
 mod mode;
 mod names;
+mod notices;
 mod outcome;
 pub(crate) mod panics;
 mod patch;
@@ -56,6 +61,8 @@ mod sync;
 mod thread;
 mod trace;
 
+#[cfg(feature = "axum")]
+pub(crate) use current::is_public_route;
 pub(crate) use current::outside;
 #[cfg(feature = "tower")]
 pub(crate) use current::{Breakage, Captured, CapturedBody, InCharge, Listener, REQUEST_TARGET};

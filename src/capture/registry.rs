@@ -104,6 +104,9 @@ fn begin_root_at<S>(
     if !role.root || !shared.is_enabled() {
         return;
     }
+    if shared.is_second() {
+        return shared.counters.count_hidden();
+    }
     let id = span.id().into_u64();
     let any_parentless = shared.config.roots == Roots::All && span.parent().is_none();
     if role.callsite.mark == Mark::Plain && !any_parentless {
