@@ -11,19 +11,9 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 use tracing_core::{Level, Metadata};
 
 use super::current::REQUEST_TARGET;
+use super::evidence::{self, Mark};
 use crate::config::{CaptureConfig, Roots, filter_is_exporter};
 use crate::redact::Nature;
-
-/// What the fields of a span callsite say about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// Nothing.
-    Plain,
-    /// It has `otel.kind`, whose value decides.
-    ByKind,
-    /// It serves a request.
-    Request,
-}
 
 /// A field whose value matters when the request ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +24,8 @@ pub(super) enum Signal {
     GrpcStatus,
     OtelStatus,
     OtelKind,
+    /// Its value tells whether the span serves.
+    Serving,
     TraceId,
     /// `activity.outcome`: what the application says of the outcome, on whatever span.
     SaidOutcome,
@@ -101,14 +93,10 @@ impl Callsite {
         let has = |wanted: &str| names().any(|name| name == wanted);
         let told_by_middleware = metadata.is_span() && metadata.target() == REQUEST_TARGET;
         let annotates = names().any(|name| name.starts_with("activity."));
-        let is_http = metadata.is_span()
-            && (names().any(is_server_field) || has("method") && (has("uri") || has("path")));
-        let mark = match () {
-            () if metadata.is_event() => Mark::Plain,
-            () if is_http || annotates => Mark::Request,
-            () if has("otel.kind") => Mark::ByKind,
-            () => Mark::Plain,
-        };
+        let mark = if metadata.is_span() { evidence::mark(metadata) } else { Mark::Plain };
+        let is_message = names().any(|name| name.starts_with("messaging."));
+        let is_request = metadata.is_span()
+            && (evidence::is_http(metadata) || names().any(|name| name.starts_with("rpc.")));
         let tells_status = metadata.is_event()
             && tells_status(metadata.target())
             && (has("status") || has("classification"));
@@ -116,10 +104,12 @@ impl Callsite {
             .map(|name| match name {
                 "http.response.status_code" => Signal::Status(3),
                 "http.status_code" => Signal::Status(2),
-                "status" if is_http || tells_status => Signal::Status(1),
+                "status" if is_request || tells_status => Signal::Status(1),
                 "rpc.grpc.status_code" => Signal::GrpcStatus,
                 "otel.status_code" => Signal::OtelStatus,
                 "otel.kind" => Signal::OtelKind,
+                "uri" if mark == Mark::ByValue => Signal::Serving,
+                _ if mark == Mark::ByValue && evidence::is_operation(name) => Signal::Serving,
                 "trace_id" if mark != Mark::Plain => Signal::TraceId,
                 "classification" if tells_status => Signal::Failure,
                 "activity.outcome" => Signal::SaidOutcome,
@@ -144,32 +134,12 @@ impl Callsite {
                 names().map(Nature::of).collect()
             },
             told_by_middleware,
-            is_call: is_http && !names().any(|name| name.starts_with("messaging.")),
+            is_call: is_request && !is_message,
             speaks: annotates || told_by_middleware || has("otel.kind"),
             status_seen: AtomicBool::new(false),
             exporter: filter_is_exporter(metadata.target()),
         }
     }
-}
-
-/// Fields that only the server side of a request has, by OpenTelemetry's conventions and their
-/// deprecated names. Clients share some; their `otel.kind` tells them apart.
-fn is_server_field(name: &str) -> bool {
-    matches!(
-        name,
-        "http.request.method"
-            | "http.route"
-            | "http.method"
-            | "http.target"
-            | "rpc.system"
-            | "rpc.service"
-            | "rpc.method"
-            | "messaging.system"
-            | "messaging.operation"
-            | "messaging.operation.name"
-            | "messaging.operation.type"
-            | "messaging.destination.name"
-    )
 }
 
 /// Targets of the frameworks that tell the status in an event.
@@ -206,10 +176,12 @@ impl Role {
     pub(super) fn new(metadata: &'static Metadata<'static>, config: &CaptureConfig) -> Self {
         let callsite = interned(metadata);
         let allowed = config.filter.allows(metadata);
-        let marked = callsite.mark != Mark::Plain;
-        let root = metadata.is_span()
-            && !callsite.exporter
-            && (marked || config.roots == Roots::All && allowed);
+        let marked = match config.roots {
+            Roots::Request => callsite.mark != Mark::Plain,
+            Roots::Middleware => callsite.told_by_middleware || callsite.annotates,
+            Roots::All => callsite.mark != Mark::Plain || allowed,
+        };
+        let root = metadata.is_span() && !callsite.exporter && marked;
         let needed = callsite.annotates && !callsite.exporter || callsite.told_by_middleware;
         Self { callsite, recorded: allowed || needed, root }
     }

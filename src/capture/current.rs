@@ -15,6 +15,8 @@ use super::buffer::Buffer;
 use super::layer::current_root;
 #[cfg(feature = "tower")]
 use super::layer::{current_shared, root_of_span};
+#[cfg(feature = "axum")]
+pub(crate) use super::names::is_public_route;
 #[cfg(feature = "tower")]
 pub(crate) use super::outcome::Breakage;
 use super::outcome::End;
@@ -212,6 +214,11 @@ impl InCharge {
         &self.0
     }
 
+    /// Tells the request from all others under way.
+    pub(crate) fn key(&self) -> usize {
+        Arc::as_ptr(&self.0.root) as usize
+    }
+
     /// The answer is out, and its status said.
     pub(crate) fn finished(self) {
         self.0.end(End::Finished);
@@ -243,6 +250,50 @@ impl Listener {
     pub(crate) fn http(&self) -> &HttpConfig {
         static DEFAULT: LazyLock<HttpConfig> = LazyLock::new(HttpConfig::default);
         self.0.as_ref().map_or_else(|| &*DEFAULT, |shared| &shared.http)
+    }
+
+    /// A request begins that nothing will tell of: a filter hides its span from every layer.
+    #[cold]
+    pub(crate) fn hidden(&self) {
+        if let Some(shared) = &self.0 {
+            shared.hidden();
+        }
+    }
+
+    /// The layer has no activity for this span, which it should have seen.
+    #[cold]
+    pub(crate) fn missed(&self, span: &tracing::Span) {
+        if let Some(shared) = &self.0
+            && !shared.is_full()
+            && root_of_span(span).is_none()
+        {
+            shared.hidden();
+        }
+    }
+
+    /// Whether the peer of a request is known, where proxies are to be believed.
+    pub(crate) fn met_peer(&self, is_known: bool) {
+        if let Some(shared) = &self.0 {
+            shared.met_peer(is_known);
+        }
+    }
+
+    /// Whether the current span is of a request that has nothing to do with one that begins now, while
+    /// this thread does the work of the request with the key `serving`, or of none: somebody held a span's
+    /// guard across an `.await`, and the thread went on without them.
+    ///
+    /// A request of which a middleware is in charge is being worked on only while that polls it. With
+    /// another, such as a job that asks a service of its own process, the thread is inside of its root
+    /// span, which a guard that was left behind mostly is not of.
+    pub(crate) fn is_left_behind(&self, serving: usize) -> bool {
+        let Some(shared) = &self.0 else { return false };
+        let other = if shared.mode.unfollowed {
+            let key = |root: &Arc<Root>| Arc::as_ptr(root) as usize;
+            current_root().filter(|root| key(root) != serving).map(|root| (root, true))
+        } else {
+            with_thread(|thread| thread.other_than(shared.layer, serving)).flatten()
+        };
+        other.is_some_and(|(root, is_inside)| root.is_in_charge() || !is_inside)
     }
 
     /// Tells the other tracing system, where there is one, who called.

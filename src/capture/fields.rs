@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 use tracing_core::field::{Field, Visit};
 
 use super::callsite::{Callsite, Signal};
+use super::evidence;
 use super::outcome::Signals;
 use super::panics::caught;
 use crate::model::{TraceId, Value};
@@ -292,6 +293,7 @@ impl Recorder<'_> {
             Signal::SaidOutcome => signals.said = text.parse().ok().or(signals.said),
             Signal::SaidError => signals.said_error = true,
             Signal::OtelKind => signals.set_kind(text),
+            Signal::Serving => signals.serves |= evidence::tells(field.name(), text),
             Signal::None => {}
             _ if !self.own => {}
             Signal::Status(rank) => signals.set_status(rank, leading_number(text)),

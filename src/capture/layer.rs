@@ -10,6 +10,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use super::buffer::EventPlace;
 use super::callsite::Role;
+use super::installed;
 use super::panics;
 use super::registry::{
     ask_for_span, begin_root, close_other, enter_other, event_elsewhere, exit_unfollowed,
@@ -116,11 +117,15 @@ where
 {
     fn on_register_dispatch(&self, subscriber: &Dispatch) {
         silence::heed(subscriber);
-        if let Some(shared) = &self.shared
-            && shared.bridge.is_some()
-        {
+        let Some(shared) = &self.shared else { return };
+        if shared.bridge.is_some() {
             // A layer is part of one subscriber.
             let _ = shared.dispatch.set(subscriber.downgrade());
+        }
+        if !installed::install(subscriber, shared) {
+            shared.yield_to_the_first();
+        } else if !subscriber.downcast_ref::<Self>().is_some_and(|it| std::ptr::eq(it, self)) {
+            installed::must_be_asked();
         }
     }
 
@@ -181,29 +186,55 @@ where
 /// state does not tell, because spans are not followed or a callback is under way.
 pub(super) fn current_root() -> Option<Arc<Root>> {
     tracing::dispatcher::get_default(|dispatch| {
-        let shared = dispatch.downcast_ref::<ActivityLayer>()?.shared.as_ref()?;
-        let registry = dispatch.downcast_ref::<Registry>()?;
-        let current = dispatch.current_span();
-        find_root(shared, &registry.span(current.id()?)?)
+        with_shared(dispatch, |shared| {
+            let registry = dispatch.downcast_ref::<Registry>()?;
+            let current = dispatch.current_span();
+            find_root(shared, &registry.span(current.id()?)?)
+        })?
     })
+}
+
+/// Runs `f` on what the layer of this subscriber shares, where it has one.
+#[inline]
+fn with_shared<R>(dispatch: &Dispatch, f: impl FnOnce(&Arc<Shared>) -> R) -> Option<R> {
+    let layer = dispatch.downcast_ref::<ActivityLayer>();
+    match layer.and_then(|layer| layer.shared.as_ref()) {
+        Some(shared) if !shared.is_second() => Some(f(shared)),
+        _ => installed::of(dispatch).map(|shared| f(&shared)),
+    }
 }
 
 /// The activity that `span` belongs to.
 #[cfg(feature = "tower")]
 pub(super) fn root_of_span(span: &tracing::Span) -> Option<Arc<Root>> {
     let root = span.with_subscriber(|(id, dispatch)| {
-        let shared = dispatch.downcast_ref::<ActivityLayer>()?.shared.as_ref()?;
-        find_root(shared, &dispatch.downcast_ref::<Registry>()?.span(id)?)
+        let found = with_shared(dispatch, |shared| {
+            find_root(shared, &dispatch.downcast_ref::<Registry>()?.span(id)?)
+        });
+        match found {
+            Some(found) => found,
+            None => root_of_unknown(id, dispatch),
+        }
     });
     root.flatten()
+}
+
+/// The activity of a span that has just begun, where its subscriber tells of no layer. The layer was
+/// put into a `reload::Layer` that runs already; from now on it is known.
+#[cfg(feature = "tower")]
+#[cold]
+#[inline(never)]
+fn root_of_unknown(id: &Id, dispatch: &Dispatch) -> Option<Arc<Root>> {
+    let root = with_thread(|thread| thread.newest_of_any(id.into_u64())).flatten()?;
+    installed::must_be_asked();
+    installed::install(dispatch, root.shared());
+    Some(root)
 }
 
 /// What the layer of the current subscriber shares, where it has one.
 #[cfg(feature = "tower")]
 pub(super) fn current_shared() -> Option<Arc<Shared>> {
-    tracing::dispatcher::get_default(|dispatch| {
-        dispatch.downcast_ref::<ActivityLayer>()?.shared.clone()
-    })
+    tracing::dispatcher::get_default(|dispatch| with_shared(dispatch, Arc::clone))
 }
 
 /// How a span or event is placed.

@@ -367,11 +367,23 @@ fn first_error(buffer: &Buffer) -> Option<(String, String)> {
     Some((message, field(&["exception.type", "error.type"]).unwrap_or_default()))
 }
 
+/// The object of a request that no route served.
+const UNROUTED: &str = "_OTHER";
+
+/// Whether the path of a request without a route is the client's invention: nothing served it, or the
+/// middleware, which knows the routes, knows of none.
+fn is_anybodys(buffer: &Buffer, activity: &Activity) -> bool {
+    let request = &buffer.spans[buffer.request as usize];
+    request.callsite.told_by_middleware && !activity.method.is_empty()
+        || (400..500).contains(&activity.status)
+}
+
 /// Object and event of a request that nobody annotated.
 fn fallbacks(buffer: &Buffer, activity: &mut Activity) {
     if activity.okind.is_empty() && activity.oid.is_empty() {
         "site".clone_into(&mut activity.okind);
         activity.oid = match (activity.route.as_str(), path_of(&activity.url)) {
+            ("", _) if is_anybodys(buffer, activity) => UNROUTED.to_owned(),
             ("", "") => "/".to_owned(),
             ("", path) => path.to_owned(),
             (route, _) => route.to_owned(),

@@ -2,9 +2,9 @@
 //!
 //! How a request becomes an activity:
 //!
-//! 1. `layer` sees a span begin. `callsite` knows from its metadata whether it is a request; if it
-//!    is, and no activity encloses it, a `buffer` begins to record it and a `root` cell is hung on
-//!    the span: the only extension we ever store.
+//! 1. `layer` sees a span begin. `callsite` knows from its metadata whether it is a request, by
+//!    the rules of `evidence`; if it is, and no activity encloses it, a `buffer` begins to record it
+//!    and a `root` cell is hung on the span: the only extension we ever store.
 //! 2. Entering the span moves the buffer into `thread`; child spans, events and fields are
 //!    appended to it without a lock. What happens elsewhere - on other threads, inside a `Debug`
 //!    that logs - goes through `registry`, reaches the root cell as an operation and is applied in
@@ -15,6 +15,9 @@
 //!    buffer goes to the queue. A request is sealed once; what comes later is counted.
 //! 4. On the worker's thread `mapping` and `trace` turn the buffer into an
 //!    [`Activity`](crate::model::Activity), and the buffer returns to the pool.
+//!
+//! How the layer was set up is `installed`'s and `notices`' concern: which layer a subscriber holds, and
+//! what keeps it from its work.
 //!
 //! What the application says of a request is a `patch`, filled apart and merged: `event` is a kind of
 //! activity as a type, `failure` an error's name and words, and `limits` bounds them all and keeps
@@ -38,15 +41,18 @@ mod callsite;
 mod cleaning;
 mod current;
 mod event;
+mod evidence;
 mod failure;
 mod fields;
 mod fingerprint;
 mod head;
+mod installed;
 mod layer;
 mod limits;
 mod mapping;
 mod mode;
 mod names;
+mod notices;
 mod outcome;
 pub(crate) mod panics;
 mod patch;
@@ -57,6 +63,8 @@ mod sync;
 mod thread;
 mod trace;
 
+#[cfg(feature = "axum")]
+pub(crate) use current::is_public_route;
 pub(crate) use current::outside;
 #[cfg(feature = "tower")]
 pub(crate) use current::{Breakage, Captured, CapturedBody, InCharge, Listener, REQUEST_TARGET};

@@ -43,8 +43,10 @@ impl<'a> Names<'a> {
             "http.method" | "method" if self.method.is_empty() => {
                 self.method = known_method(&text());
             }
-            // What tracing-actix-web calls the route of a request that has none.
-            "http.route" => self.route = if text() == "default" { Cow::default() } else { text() },
+            "http.route" => self.route = Some(text()).filter(|it| is_route(it)).unwrap_or_default(),
+            "matched_path" if self.route.is_empty() => {
+                self.route = Some(text()).filter(|it| is_route(it)).unwrap_or_default();
+            }
             "url.path" => self.url = Some(text()),
             "url.query" => self.query = Some(text()),
             "http.target" | "uri" | "path" | "url.full" | "http.url" => {
@@ -106,6 +108,18 @@ impl<'a> Names<'a> {
         let is_http = !self.method.is_empty() || self.has_url(buffer);
         Cow::Borrowed(if is_http { "" } else { buffer.spans[0].callsite.metadata.name() })
     }
+}
+
+/// Whether this is the template of a route. `default` is what tracing-actix-web calls that of a request
+/// that has none; axum's routes of its own are none of the application's; the others are how `Debug` shows an
+/// `Option`.
+fn is_route(text: &str) -> bool {
+    text != "default" && text != "None" && !text.starts_with("Some(") && is_public_route(text)
+}
+
+/// Whether a route that axum matched is one of the application's, and not how axum serves what has none.
+pub(crate) fn is_public_route(route: &str) -> bool {
+    !route.contains("__private__axum")
 }
 
 /// Both parts with something between them, or the one that there is.

@@ -6,7 +6,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::callsite::{Callsite, Mark};
+use super::callsite::Callsite;
+use super::evidence::Mark;
 use crate::model::{Outcome, SpanId, TraceId};
 
 /// What `otel.kind` said.
@@ -71,6 +72,8 @@ pub(super) struct Signals {
     pub(super) panicked: bool,
     /// What `otel.kind` said of the span whose fields were recorded last; it is kept with the span.
     pub(super) kind: Option<Kind>,
+    /// The value of a field told that the span serves.
+    pub(super) serves: bool,
     pub(super) remote_trace: Option<TraceId>,
     /// The caller's span, where the middleware believes who named the trace.
     pub(super) remote_parent: Option<SpanId>,

@@ -13,10 +13,11 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use super::bridge::{link, link_entered};
 use super::buffer::{Buffer, EventPlace};
-use super::callsite::{Mark, Role};
+use super::callsite::Role;
+use super::evidence::Mark;
 use super::fields::{Fields, Recorder};
 use super::layer::{role_in, role_now};
-use super::outcome::Signals;
+use super::outcome::{Kind, Signals};
 use super::panics;
 use super::root::{Op, Root, RootCell};
 use super::shared::Shared;
@@ -103,6 +104,9 @@ fn begin_root_at<S>(
     if !role.root || !shared.is_enabled() {
         return;
     }
+    if shared.is_second() {
+        return shared.counters.count_hidden();
+    }
     let id = span.id().into_u64();
     let any_parentless = shared.config.roots == Roots::All && span.parent().is_none();
     if role.callsite.mark == Mark::Plain && !any_parentless {
@@ -111,7 +115,10 @@ fn begin_root_at<S>(
     let mut buffer = shared.buffer();
     buffer.begin_span(id, role.callsite, 0, shared.now());
     buffer.record(0, |recorder| attributes.record(recorder));
-    let serves = buffer.spans[0].kind.serves(role.callsite.mark) || any_parentless;
+    let (kind, mark) = (buffer.spans[0].kind, role.callsite.mark);
+    let serves = kind.serves(mark)
+        || any_parentless
+        || mark == Mark::ByValue && kind == Kind::Unsaid && buffer.signals.serves;
     let mut extensions = span.extensions_mut();
     // A second activity layer in one registry has no business here.
     let taken = extensions.get_mut::<RootCell>().is_some();

@@ -320,6 +320,12 @@ impl Root {
         is_call && !home.sealed && !std::mem::replace(&mut home.in_charge, true)
     }
 
+    /// Whether a middleware has said that it will tell when the request ends.
+    #[cfg(feature = "tower")]
+    pub(super) fn is_in_charge(&self) -> bool {
+        self.home().in_charge
+    }
+
     /// The visit ends with this request: the answer's cookies tell it to the browser.
     pub(super) fn end_visit(&self) {
         self.home().ends_visit = true;

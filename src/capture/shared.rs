@@ -14,6 +14,7 @@ use super::buffer::Buffer;
 use super::callsite::{Callsite, Role};
 use super::fields::FieldLimits;
 use super::mode::Mode;
+use super::notices::{Notice, Notices};
 use super::root::Root;
 use super::thread::with_thread;
 use crate::config::{CaptureConfig, Config, HttpConfig, SamplingPolicy};
@@ -92,6 +93,12 @@ pub(crate) struct Shared {
     pub(super) site_version: Timestamp,
     pub(super) site_revision: String,
     enabled: AtomicBool,
+    /// The subscriber holds another layer, which was there first.
+    is_second: AtomicBool,
+    /// A request had a peer.
+    #[cfg(feature = "tower")]
+    has_peers: AtomicBool,
+    notices: Arc<Notices>,
     panics: AtomicU32,
     /// Nothing returns to the pools any more.
     closed: AtomicBool,
@@ -151,6 +158,10 @@ impl Shared {
             site_version: config.site_version,
             site_revision: config.site_revision.clone(),
             enabled: AtomicBool::new(true),
+            is_second: AtomicBool::new(false),
+            #[cfg(feature = "tower")]
+            has_peers: AtomicBool::new(false),
+            notices: Arc::default(),
             panics: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             pool: ArrayQueue::new(SMALL_POOL),
@@ -171,6 +182,52 @@ impl Shared {
 
     pub(super) fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
+    }
+
+    /// This layer does nothing: the subscriber holds another, which was there first.
+    pub(super) fn yield_to_the_first(&self) {
+        self.is_second.store(true, Ordering::Relaxed);
+        super::installed::must_be_asked();
+        self.notices.note(Notice::Second);
+    }
+
+    #[inline]
+    pub(super) fn is_second(&self) -> bool {
+        self.is_second.load(Ordering::Relaxed)
+    }
+
+    /// A request was met that will be no row, because the layer does not see its span.
+    #[cold]
+    #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware meets it"))]
+    pub(super) fn hidden(&self) {
+        if self.is_enabled() {
+            self.counters.count_hidden();
+            self.notices.note(Notice::Hidden);
+        }
+    }
+
+    /// Whether as many requests are being captured as may.
+    #[cfg(feature = "tower")]
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) >= self.config.max_in_flight
+    }
+
+    /// A request came whose peer is known, or is not; and somebody is to be believed.
+    #[cfg(feature = "tower")]
+    pub(super) fn met_peer(&self, is_known: bool) {
+        if self.has_peers.load(Ordering::Relaxed) {
+            return;
+        }
+        if is_known {
+            self.has_peers.store(true, Ordering::Relaxed);
+        } else {
+            self.notices.note(Notice::NoPeer);
+        }
+    }
+
+    /// Says what is to be said of how the layer was set up.
+    pub(crate) fn say_notices(&self) {
+        self.notices.say();
     }
 
     pub(crate) fn sampling(&self) -> SamplingPolicy {

@@ -153,6 +153,13 @@ impl ThreadState {
         self.newest.as_ref().filter(|root| root.is_of(layer, id))
     }
 
+    /// The root that began last on this thread, if the open span with this id is its root span in
+    /// whatever layer.
+    #[cfg(feature = "tower")]
+    pub(super) fn newest_of_any(&self, id: u64) -> Option<Arc<Root>> {
+        self.newest.clone().filter(|root| root.is_of(root.layer(), id))
+    }
+
     /// The root that began last on this thread, if it is this layer's and over.
     #[inline]
     pub(super) fn take_spare(&mut self, layer: u32) -> Option<Arc<Root>> {
@@ -199,6 +206,20 @@ impl ThreadState {
         let active = self.actives.get_mut(position)?;
         active.catch_up();
         Some(active)
+    }
+
+    /// The activity of the current span unless it is the one with this key, and whether this thread is
+    /// inside of its root span, too.
+    #[cfg(feature = "tower")]
+    #[inline]
+    pub(super) fn other_than(&self, layer: u32, key: usize) -> Option<(Arc<Root>, bool)> {
+        let Current::Inside(place) = self.current(layer) else { return None };
+        if place.key == key {
+            return None;
+        }
+        let root = &self.actives[self.position(place.key)?].root;
+        let is_inside = self.stack.iter().any(|entry| root.is_of(layer, entry.id));
+        Some((Arc::clone(root), is_inside))
     }
 
     /// The buffer of the activity whose root is the current span, if it is at hand.

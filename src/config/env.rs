@@ -57,10 +57,10 @@ variables! {
     ACTIVITY_RETENTION: "whole days such as `90d`, or `forever`", "`forever`", "Age at which rows of `activities` are deleted. Set when the tables are created or upgraded.";
     ACTIVITY_ROLLUP_RETENTION: "whole days such as `730d`, or `forever`", "`forever`", "The same of what is added up from them: `activity_minutes` and `trace_shapes`.";
     ACTIVITY_SAMPLE: "`all`, `off`, or rules such as `errors,slow>500ms,rate=0.01,ekind:checkout=1`: [the language](docs/sampling.md)", "`errors,slow>500ms,rate=0.01`", "Which traces are kept. Every request is a row whatever is decided here, but for the successes that `drop:` leaves out.";
-    ACTIVITY_ROOTS: "`request`, `all`", "`request`", "Which parentless spans begin an activity: requests, or all.";
+    ACTIVITY_ROOTS: "`request`, `middleware`, `all`", "`request`", "Which spans begin an activity: those that serve a request, those of the middleware, or all that have no parent. With each, those with fields `activity.*`.";
     ACTIVITY_FILTER: "directives such as `info,my_crate=debug`", "`info`", "Which child spans and events are recorded. A request's root is recognised whatever its level.";
-    ACTIVITY_TRUSTED_PROXIES: "`private`, addresses and networks such as `10.0.0.0/8`, comma-separated", "none", "Peers that are believed who the client is.";
-    ACTIVITY_CLIENT_ADDRESS_HEADER: "`x-forwarded-for`, `forwarded`", "`x-forwarded-for`", "The header by which trusted proxies tell the client's address. The other is not read.";
+    ACTIVITY_TRUSTED_PROXIES: "`private`, `unix`, addresses and networks such as `10.0.0.0/8`, comma-separated", "none", "Peers that are believed who the client is. `unix`: those on a Unix socket.";
+    ACTIVITY_CLIENT_ADDRESS_HEADER: "`x-forwarded-for`, `forwarded`, or the name of a header with one address such as `cf-connecting-ip`", "`x-forwarded-for`", "The header by which trusted proxies tell the client's address. No other is read.";
     ACTIVITY_CLIENT_ADDRESS: "`truncated`, `full`, `none`", "`truncated`", "How much of the client's address is stored: its network (/24, /48), all of it, nothing.";
     ACTIVITY_TRACEPARENT: "`never`, `trusted`, `always`", "`trusted`", "Whose `traceparent` names the trace: nobody's, that of trusted proxies, everybody's.";
     ACTIVITY_QUERY_KEEP: "names such as `page,sort`", "none", "Query parameters whose values are kept in addresses; all others become `?`.";
@@ -312,8 +312,9 @@ impl<F: Fn(&str) -> Result<Option<String>, String>> Reader<F> {
     fn capture(&self, default: CaptureConfig) -> Result<CaptureConfig, ConfigError> {
         let roots = self.parsed("ACTIVITY_ROOTS", |text| match text {
             "request" => Ok(Roots::Request),
+            "middleware" => Ok(Roots::Middleware),
             "all" => Ok(Roots::All),
-            _ => Err("request or all"),
+            _ => Err("request, middleware or all"),
         })?;
         Ok(CaptureConfig {
             roots: roots.unwrap_or(default.roots),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -31,26 +32,46 @@ pub struct HttpConfig {
 ///
 /// Only one is read, and it must be the one that the proxies write: any other reaches the service
 /// as the client made it up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+///
+/// ```
+/// use tracing_activity::config::ClientAddressHeader;
+/// let header: ClientAddressHeader = "CF-Connecting-IP".parse().unwrap();
+/// assert!(matches!(header, ClientAddressHeader::Single(name) if &*name == "cf-connecting-ip"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ClientAddressHeader {
-    /// `X-Forwarded-For`: what nginx, Envoy and the load balancers of the clouds append.
+    /// `X-Forwarded-For`: what nginx, Envoy and the load balancers of the clouds append. A list.
     #[default]
     XForwardedFor,
-    /// `Forwarded`, of RFC 7239.
+    /// `Forwarded`, of RFC 7239. A list.
     Forwarded,
+    /// A header that holds one address, by its name in lower case: `cf-connecting-ip`, `x-real-ip`,
+    /// `true-client-ip`, `fly-client-ip`. It is no list: of several such headers the last counts,
+    /// and what is no address counts as absent.
+    Single(Arc<str>),
 }
 
 impl FromStr for ClientAddressHeader {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.trim().to_ascii_lowercase().as_str() {
+        let name = text.trim().to_ascii_lowercase();
+        match name.as_str() {
             "x-forwarded-for" => Ok(Self::XForwardedFor),
             "forwarded" => Ok(Self::Forwarded),
-            _ => Err("x-forwarded-for or forwarded"),
+            _ if is_header_name(&name) => Ok(Self::Single(name.into())),
+            _ => Err(
+                "x-forwarded-for, forwarded, or the name of one header such as cf-connecting-ip",
+            ),
         }
     }
+}
+
+/// Whether this is a token of RFC 9110, section 5.6.2, as every header's name is.
+fn is_header_name(text: &str) -> bool {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_of_token)
 }
 
 /// How much of a client's address comes into the row: column `ip`, and attributes of spans.
@@ -107,18 +128,26 @@ impl FromStr for TraceparentTrust {
     }
 }
 
-/// A set of addresses: networks, single addresses, and the word `private`.
+/// A set of peers: networks, single addresses, and the words `private` and `unix`.
+///
+/// `private` stands for loopback, the private networks and link-local. `unix` stands for every peer on
+/// a Unix socket, which has no address: who may open the socket, the file system decides.
 ///
 /// ```
 /// use tracing_activity::config::Networks;
 /// let proxies: Networks = "10.1.0.0/16, 2001:db8::/32, 192.0.2.7".parse().unwrap();
 /// assert!(proxies.contains("10.1.2.3".parse().unwrap()));
 /// assert!(!proxies.contains("192.0.2.8".parse().unwrap()));
+/// let local: Networks = "unix".parse().unwrap();
+/// assert!(local.contains_unix());
 /// let error = "10.1.0.0/33".parse::<Networks>().unwrap_err();
 /// assert!(error.contains("10.1.0.0/33"), "{error}");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Networks(Vec<IpNet>);
+pub struct Networks {
+    networks: Vec<IpNet>,
+    unix: bool,
+}
 
 /// What `private` stands for: loopback, the private networks, link-local.
 const PRIVATE: [&str; 8] = [
@@ -138,8 +167,20 @@ impl Networks {
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         // They are in order, and none contains another: only the last that begins before can hold it.
-        let behind = self.0.partition_point(|network| network.network() <= address);
-        behind.checked_sub(1).is_some_and(|at| self.0[at].contains(&address))
+        let behind = self.networks.partition_point(|network| network.network() <= address);
+        behind.checked_sub(1).is_some_and(|at| self.networks[at].contains(&address))
+    }
+
+    /// Whether peers on Unix sockets are among them.
+    #[must_use]
+    pub fn contains_unix(&self) -> bool {
+        self.unix
+    }
+
+    /// Whether nobody is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && !self.unix
     }
 }
 
@@ -147,22 +188,26 @@ impl FromStr for Networks {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut networks = Vec::new();
+        let (mut networks, mut unix) = (Vec::new(), false);
         for word in text.split(',').map(str::trim) {
             if word == "private" {
                 networks.extend(PRIVATE.iter().filter_map(|it| it.parse::<IpNet>().ok()));
+                continue;
+            }
+            if word == "unix" {
+                unix = true;
                 continue;
             }
             let network = word
                 .parse::<IpNet>()
                 .or_else(|_| word.parse::<IpAddr>().map(|it| IpNet::from(it.to_canonical())))
                 .map_err(|_| {
-                    format!("{word:?}: expected private, an address or a network such as 10.0.0.0/8, comma-separated")
+                    format!("{word:?}: expected private, unix, an address or a network such as 10.0.0.0/8, comma-separated")
                 })?;
             networks.push(network);
         }
         // What lies side by side becomes one, so that many cost a request no more than few.
-        Ok(Self(IpNet::aggregate(&networks)))
+        Ok(Self { networks: IpNet::aggregate(&networks), unix })
     }
 }
 
@@ -211,12 +256,25 @@ mod tests {
     }
 
     #[test]
-    fn one_of_two_headers_tells_the_client() {
-        use ClientAddressHeader::{Forwarded, XForwardedFor};
+    fn any_one_header_tells_the_client() {
+        use ClientAddressHeader::{Forwarded, Single, XForwardedFor};
         assert_eq!("X-Forwarded-For".parse(), Ok(XForwardedFor));
         assert_eq!("forwarded".parse(), Ok(Forwarded));
-        let error = "x-real-ip".parse::<ClientAddressHeader>().unwrap_err();
-        assert_eq!(error, "x-forwarded-for or forwarded");
+        for name in ["CF-Connecting-IP", " x-real-ip", "True-Client-IP", "Fly-Client-IP"] {
+            assert_eq!(name.parse(), Ok(Single(name.trim().to_ascii_lowercase().into())));
+        }
+        for text in ["x-real-ip, x-forwarded-for", "x real ip", "x-real-ip:", "é", "\"x\""] {
+            let error = text.parse::<ClientAddressHeader>().unwrap_err();
+            assert!(error.contains("or the name of one header"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn peers_on_unix_sockets_are_trusted_by_a_word_of_their_own() {
+        let both: Networks = "unix, 10.0.0.0/8".parse().unwrap();
+        assert!(both.contains_unix() && both.contains("10.0.0.1".parse().unwrap()));
+        assert!(!"private".parse::<Networks>().unwrap().contains_unix());
+        assert!(Networks::default().is_empty() && !"unix".parse::<Networks>().unwrap().is_empty());
     }
 
     #[test]

@@ -111,13 +111,15 @@ impl Config {
     }
 }
 
-/// Which parentless spans begin an activity.
+/// Which spans begin an activity. With each, those that have fields `activity.*` do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Roots {
-    /// Those that are a request by their callsite's fields.
+    /// Those that serve a request or a message, by their fields.
     #[default]
     Request,
-    /// All that the filter lets pass.
+    /// Those of the middleware: where it tells every request, whatever other libraries trace.
+    Middleware,
+    /// Those that serve, and all without a parent that the filter lets pass.
     All,
 }
 
@@ -128,7 +130,7 @@ pub(crate) const MAX_DEPTH: usize = 250;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CaptureConfig {
-    /// Which parentless spans begin an activity. `ACTIVITY_ROOTS`.
+    /// Which spans begin an activity. `ACTIVITY_ROOTS`.
     pub roots: Roots,
     /// Which child spans and events are recorded, by target and level. `ACTIVITY_FILTER`.
     pub filter: SpanFilter,

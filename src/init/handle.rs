@@ -203,6 +203,7 @@ impl Handle {
     pub(super) fn shutdown(&self, deadline: Option<Duration>) -> ShutdownReport {
         let Some(running) = &self.running else { return ShutdownReport::of_nothing() };
         running.shared.set_enabled(false);
+        running.shared.say_notices();
         // Requests that nobody will finish any more are rows too.
         running.shared.abandon_older_than(Duration::ZERO);
         let deadline = deadline.unwrap_or(running.shutdown_timeout);

@@ -119,6 +119,7 @@ pub(crate) fn metrics(stats: &Stats, capacity: u64, spans: Option<&SpanFigures>)
         counter("activity.truncated", ACTIVITIES, "Activities cut to the caps", stats.truncated),
         counter("activity.late_spans", SPANS, "Spans begun after their activity", stats.late_spans),
         counter("activity.outside", "{call}", "Patches that found no activity", stats.outside),
+        counter("activity.hidden", "{request}", "Requests not seen by the layer", stats.hidden),
         counter("activity.panics", "{panic}", "Panics caught", stats.panics),
     ];
     if let Some(spans) = spans {

@@ -13,11 +13,13 @@ use tracing::{Level, Span};
 use super::copy::{append, listed, wanted};
 use super::grpc::{self, Call, Wire};
 use super::grpc_web;
+use super::here::{Told, Working};
 use super::identity::Who;
 use super::layer::Settings;
-use super::span::{Head, Opened, header, name_call, name_request, open_span};
+use super::span::{Head, Opened, header, name_call, name_request, name_route, open_span};
 use super::visit::Visitor;
-use crate::capture::{Breakage, Captured, CapturedBody, InCharge};
+use crate::capture::{Breakage, Captured, CapturedBody, InCharge, Listener};
+use crate::model::known_method;
 
 /// What the request and its answer speak.
 #[derive(Debug)]
@@ -40,6 +42,9 @@ pub(super) struct Exchange {
     identity: Option<fn(&Extensions) -> Who<'_>>,
     visitor: Option<Visitor>,
     protocol: Protocol,
+    method: &'static str,
+    /// The route that was told from inside, until it is recorded.
+    told: Told,
     /// What asks for a call is one, whatever the answer tells.
     only_grpc: bool,
     /// The status of the answer, once there is one.
@@ -79,7 +84,11 @@ impl Exchange {
 
     /// Whether anybody may listen at all: then the head is worth reading.
     pub(super) fn is_wanted() -> bool {
-        LevelFilter::current() >= Level::INFO
+        let is_wanted = LevelFilter::current() >= Level::INFO;
+        if !is_wanted {
+            Listener::current().hidden();
+        }
+        is_wanted
     }
 
     /// Opens the span of a request with this head.
@@ -88,9 +97,13 @@ impl Exchange {
         let mut call = Call::of(parts);
         let Opened { span, parent, address } = open_span(settings, head, call.as_mut());
         if span.is_disabled() {
+            Listener::current().hidden();
             return None;
         }
         let charge = InCharge::of(&span);
+        if charge.is_none() {
+            Listener::current().missed(&span);
+        }
         if let (Some(charge), Some(parent)) = (&charge, parent) {
             charge.activity().joins(parent);
         }
@@ -100,6 +113,8 @@ impl Exchange {
             span,
             identity: settings.identity,
             protocol: call.map_or(Protocol::Http, Protocol::Asked),
+            method: known_method(parts.method.as_str()),
+            told: None,
             only_grpc: settings.only_grpc,
             status: None,
             has_failed: false,
@@ -125,7 +140,9 @@ impl Exchange {
     /// Runs code of the service inside of the span.
     pub(super) fn inside<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.running = true;
+        let working = Working::on(self.charge.as_ref().map(InCharge::key), &mut self.told);
         let result = self.span.in_scope(f);
+        drop(working);
         self.running = false;
         result
     }
@@ -133,9 +150,21 @@ impl Exchange {
     /// Runs code of the service that enters the span itself.
     pub(super) fn guarded<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.running = true;
+        let working = Working::on(self.charge.as_ref().map(InCharge::key), &mut self.told);
         let result = f();
+        drop(working);
         self.running = false;
         result
+    }
+
+    /// Records the route that was told from inside.
+    fn name_route(&mut self) {
+        let Some(route) = self.told.take() else { return };
+        match &mut self.protocol {
+            Protocol::Http => name_route(&self.span, self.method, &route),
+            Protocol::Asked(call) => call.route = Some(route),
+            Protocol::Grpc => {}
+        }
     }
 
     /// The head of the answer is there.
@@ -231,6 +260,7 @@ impl Exchange {
 
     /// Nothing told that it was a call, and nothing will.
     fn settle(&mut self) {
+        self.name_route();
         let Protocol::Asked(call) = &self.protocol else { return };
         if self.only_grpc {
             self.is_a_call();

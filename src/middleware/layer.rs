@@ -16,6 +16,7 @@ use super::body::ResponseBody;
 use super::exchange::Exchange;
 use super::future::ResponseFuture;
 use super::identity::{Identity, Who, who};
+use super::peer::Peer;
 use crate::config::{ClientAddressHeader, Networks, TraceparentTrust};
 
 type Read<T> = Arc<dyn Fn(&Parts) -> Option<T> + Send + Sync>;
@@ -26,6 +27,8 @@ type Opened = Arc<dyn Fn(&Span, &Parts) + Send + Sync>;
 pub(super) struct Settings {
     pub(super) route: Option<Read<String>>,
     pub(super) peer: Option<Read<IpAddr>>,
+    /// A peer without an address is on a Unix socket.
+    pub(super) on_unix: bool,
     pub(super) identity: Option<fn(&Extensions) -> Who<'_>>,
     pub(super) trusted_proxies: Option<Networks>,
     pub(super) client_address: Option<ClientAddressHeader>,
@@ -35,6 +38,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// The peer at this address, or on the Unix socket.
+    pub(super) fn or_unix(&self, address: Option<IpAddr>) -> Option<Peer> {
+        address.map(Peer::Ip).or(self.on_unix.then_some(Peer::Unix))
+    }
+
     /// What can be printed of them.
     pub(super) fn describe<'f, 'a, 'b>(
         &self,
@@ -42,6 +50,7 @@ impl Settings {
     ) -> &'f mut fmt::DebugStruct<'a, 'b> {
         f.field("trusted_proxies", &self.trusted_proxies)
             .field("client_address", &self.client_address)
+            .field("on_unix", &self.on_unix)
             .field("traceparent", &self.traceparent)
     }
 }
@@ -100,9 +109,18 @@ impl RequestSpanLayer {
     }
 
     /// Reads the address of the peer: who connected, be it the client or a proxy. axum's
-    /// `ConnectInfo<SocketAddr>` is read without it.
+    /// `ConnectInfo<SocketAddr>`, with the feature `axum`, and tonic's `TcpConnectInfo`, with the
+    /// feature `tonic`, are read without it. axum knows the peer where the service is made by
+    /// `into_make_service_with_connect_info::<SocketAddr>()`.
     pub fn peer(self, read: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
         self.with(|settings| settings.peer = Some(Arc::new(read)))
+    }
+
+    /// Says that a peer without an address is on a Unix socket. It is believed who the client is where
+    /// `ACTIVITY_TRUSTED_PROXIES` holds the word `unix`. tonic's peers on such sockets are known without
+    /// this, and axum's with `into_make_service_with_connect_info::<tokio::net::unix::SocketAddr>()`.
+    pub fn unix_socket(self) -> Self {
+        self.with(|settings| settings.on_unix = true)
     }
 
     /// Fills `user_id` and `session_id` from the extension `T`: of the request where it is there

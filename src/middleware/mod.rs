@@ -6,9 +6,11 @@
 //!
 //! One layer is `layer`, its service is `layer`'s too, `future` waits for the answer, `body`
 //! follows it, and `exchange` is the request they all speak of: the span, and the charge of the
-//! activity's end. `span` opens it; `grpc`, `traceparent`, `client` and `identity` read one thing
-//! each of the head, `grpc_web` the trailers that a body holds, and `visit` asks the room `visits` what cookies say. `copy` and `request_body`
-//! keep the start of bodies, where that is asked for. `actix` is the same for actix-web, whose
+//! activity's end. `span` opens it; `grpc`, `traceparent`, `peer`, `client` and `identity` read one
+//! thing each of the head, `grpc_web` the trailers that a body holds, and `visit` asks the room
+//! `visits` what cookies say. `copy` and `request_body` keep the start of bodies, where that is asked
+//! for. `here` knows which exchange works on a thread, and `route` tells it from inside of a router
+//! what that matched. `actix` is the same for actix-web, whose
 //! services, bodies and types are its own.
 //!
 //! Invariants:
@@ -32,9 +34,12 @@ mod exchange;
 mod future;
 mod grpc;
 mod grpc_web;
+mod here;
 mod identity;
 mod layer;
+mod peer;
 mod request_body;
+mod route;
 mod span;
 mod traceparent;
 mod visit;
@@ -44,4 +49,5 @@ pub use future::ResponseFuture;
 pub use identity::{Identity, IdentityLayer, IdentityService};
 pub use layer::{RequestSpan, RequestSpanLayer};
 pub use request_body::{RequestBody, RequestBodyLayer, RequestBodyService};
+pub use route::{RouteLayer, RouteService};
 pub use traceparent::{ParseTraceparentError, Traceparent};

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
-#[cfg(feature = "axum")]
-use std::net::SocketAddr;
 
 use http::header::{REFERER, USER_AGENT};
 use http::request::Parts;
@@ -14,8 +12,12 @@ use tracing::field::Empty;
 
 use super::client::client_address;
 use super::grpc::Call;
+use super::here;
 use super::layer::Settings;
+use super::peer::Peer;
 use super::traceparent::{trace_of, trace_state};
+#[cfg(feature = "axum")]
+use crate::capture::is_public_route;
 use crate::capture::{Listener, REQUEST_TARGET};
 use crate::config::TraceparentTrust;
 use crate::model::{SpanId, known_method};
@@ -28,13 +30,13 @@ pub(super) struct Head<'a> {
     /// The route's template.
     pub(super) route: Option<Cow<'a, str>>,
     /// Who connected.
-    pub(super) peer: Option<IpAddr>,
+    pub(super) peer: Option<Peer>,
 }
 
 impl<'a> Head<'a> {
     /// What tower's frameworks leave in the extensions, or the application reads.
     pub(super) fn of(settings: &Settings, parts: &'a Parts) -> Self {
-        Self { parts, route: route(settings, parts), peer: peer(settings, parts) }
+        Self { parts, route: route(settings, parts), peer: Peer::of(settings, parts) }
     }
 }
 
@@ -56,22 +58,27 @@ pub(super) fn open_span(settings: &Settings, head: &Head<'_>, call: Option<&mut 
     let proxies = settings.trusted_proxies.as_ref().unwrap_or(&http.trusted_proxies);
     let believes = match settings.traceparent.unwrap_or(http.traceparent) {
         TraceparentTrust::Never => false,
-        TraceparentTrust::Trusted => peer.is_some_and(|peer| proxies.contains(peer)),
+        TraceparentTrust::Trusted => peer.is_some_and(|peer| peer.is_among(proxies)),
         TraceparentTrust::Always => true,
     };
-    let told_by = settings.client_address.unwrap_or(http.client_address);
+    if !proxies.is_empty() {
+        listener.met_peer(peer.is_some());
+    }
+    let told_by = settings.client_address.as_ref().unwrap_or(&http.client_address);
     let trace = if believes { trace_of(&parts.headers) } else { None };
     let caller = Caller {
-        address: peer.map(|peer| client_address(peer, proxies, told_by, &parts.headers)),
+        address: peer.and_then(|peer| client_address(peer, proxies, told_by, &parts.headers)),
         trace: trace.map(|(trace, _)| trace),
         agent: header(&parts.headers, USER_AGENT),
     };
+    // What a guard that somebody left behind stands for is not what calls.
+    let is_apart = listener.is_left_behind(here::serving());
     let span = match call {
         Some(call) => {
             call.route = head.route.as_deref().map(Into::into);
-            rpc_span(parts, &caller, listener.redactor())
+            rpc_span(parts, &caller, listener.redactor(), is_apart)
         }
-        None => http_span(head, &caller, listener.redactor()),
+        None => http_span(head, &caller, listener.redactor(), is_apart),
     };
     if caller.trace.is_some() && listener.has_bridge() {
         let traceparent = header(&parts.headers, http::HeaderName::from_static("traceparent"));
@@ -104,17 +111,28 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span {
+/// A span of this target at INFO: below the current one, or apart from whatever is current.
+macro_rules! span {
+    ($is_apart:expr, $($span:tt)*) => {
+        if $is_apart {
+            tracing::info_span!(target: REQUEST_TARGET, parent: None, $($span)*)
+        } else {
+            tracing::info_span!(target: REQUEST_TARGET, $($span)*)
+        }
+    };
+}
+
+fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor, is_apart: bool) -> Span {
     let (parts, route) = (head.parts, head.route.as_deref());
     let method = known_method(parts.method.as_str());
     let name = Name { method, route };
     let original = (method == "_OTHER").then(|| parts.method.as_str());
     let referer = header(&parts.headers, REFERER).map(|url| redactor.url(&url));
     let (path, query) = (asked_for(parts), query(parts));
-    tracing::info_span!(
-        target: REQUEST_TARGET,
+    span!(
+        is_apart,
         "HTTP request",
-        "otel.name" = display(name),
+        "otel.name" = display(&name),
         "otel.kind" = "server",
         "http.request.method" = method,
         "http.request.method_original" = original,
@@ -124,7 +142,7 @@ fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span 
         "url.scheme" = parts.uri.scheme_str(),
         "network.protocol.version" = version(parts.version),
         "user_agent.original" = caller.agent.as_deref(),
-        "http.request.header.referer" = referer,
+        "http.request.header.referer" = referer.as_deref(),
         "client.address" = caller.address.map(display),
         "trace_id" = caller.trace,
         "user.id" = Empty,
@@ -139,10 +157,10 @@ fn http_span(head: &Head<'_>, caller: &Caller<'_>, redactor: &Redactor) -> Span 
 
 /// The span of a request that asks for a call. What it is called stands open until the answer tells
 /// whether it is one: see [`name_call`] and [`name_request`].
-fn rpc_span(parts: &Parts, caller: &Caller<'_>, redactor: &Redactor) -> Span {
+fn rpc_span(parts: &Parts, caller: &Caller<'_>, redactor: &Redactor, is_apart: bool) -> Span {
     let (path, query) = (asked_for(parts), query(parts));
-    tracing::info_span!(
-        target: REQUEST_TARGET,
+    span!(
+        is_apart,
         "gRPC request",
         "otel.name" = Empty,
         "otel.kind" = "server",
@@ -204,6 +222,12 @@ fn query(parts: &Parts) -> Option<&str> {
     parts.uri.query().filter(|query| !query.is_empty())
 }
 
+/// Names the span of a request whose route was told from inside.
+pub(super) fn name_route(span: &Span, method: &str, route: &str) {
+    span.record("otel.name", tracing::field::display(&Name { method, route: Some(route) }));
+    span.record("http.route", route);
+}
+
 fn version(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "0.9",
@@ -215,26 +239,17 @@ fn version(version: Version) -> &'static str {
     }
 }
 
-/// The route's template: what the application reads, else what axum matched.
-fn route<'a>(settings: &Settings, parts: &'a Parts) -> Option<Cow<'a, str>> {
+/// The route's template: what the application reads, else what axum matched. How axum serves what has no
+/// route is none.
+pub(super) fn route<'a>(settings: &Settings, parts: &'a Parts) -> Option<Cow<'a, str>> {
     if let Some(route) = settings.route.as_ref().and_then(|read| read(parts)) {
         return Some(Cow::Owned(route));
     }
     #[cfg(feature = "axum")]
-    if let Some(matched) = parts.extensions.get::<axum::extract::MatchedPath>() {
+    if let Some(matched) = parts.extensions.get::<axum::extract::MatchedPath>()
+        && is_public_route(matched.as_str())
+    {
         return Some(Cow::Borrowed(matched.as_str()));
-    }
-    None
-}
-
-/// Who connected.
-fn peer(settings: &Settings, parts: &Parts) -> Option<IpAddr> {
-    if let Some(read) = &settings.peer {
-        return read(parts);
-    }
-    #[cfg(feature = "axum")]
-    if let Some(info) = parts.extensions.get::<axum::extract::ConnectInfo<SocketAddr>>() {
-        return Some(info.0.ip());
     }
     None
 }

@@ -24,6 +24,7 @@ pub struct Counters {
 struct Requests {
     dropped: [AtomicU64; DropReason::ALL.len()],
     late_spans: AtomicU64,
+    hidden: AtomicU64,
     panics: AtomicU64,
     truncated: AtomicU64,
     cut: AtomicU64,
@@ -58,6 +59,11 @@ impl Counters {
     /// A span began after its activity had ended.
     pub fn count_late_span(&self) {
         self.requests.0.late_spans.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request was met whose span the layer does not see.
+    pub fn count_hidden(&self) {
+        self.requests.0.hidden.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A panic was caught in this crate's or the application's code.
@@ -101,7 +107,7 @@ impl Counters {
     #[must_use]
     pub fn snapshot(&self, queued: usize) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-        let Requests { dropped, late_spans, panics, truncated, cut } = &self.requests.0;
+        let Requests { dropped, late_spans, hidden, panics, truncated, cut } = &self.requests.0;
         let dropped = |reason: DropReason| get(&dropped[reason as usize]);
         let Delivery { stored, failed, retries, batches } = &self.worker.0;
         // Fates before `created`, so that nothing has met its fate before it began.
@@ -122,6 +128,7 @@ impl Counters {
             batches: get(batches),
             late_spans: get(late_spans),
             outside: 0,
+            hidden: get(hidden),
             panics: get(panics),
             truncated: get(truncated),
             cut: get(cut),
@@ -156,6 +163,9 @@ pub struct Stats {
     pub late_spans: u64,
     /// Calls of `with_activity` in this process where there was no activity.
     pub outside: u64,
+    /// Requests without a row: a filter hides their spans from the layer, or another activity layer of
+    /// the same subscriber was there first. They do not count as created.
+    pub hidden: u64,
     /// Panics caught.
     pub panics: u64,
     /// Activities cut to stay within the caps.
@@ -250,6 +260,7 @@ impl fmt::Display for Stats {
             ("texts cut", self.cut),
             ("late spans", self.late_spans),
             ("writes outside", self.outside),
+            ("requests hidden by a filter or a second layer", self.hidden),
             ("panics", self.panics),
         ] {
             if count > 0 {

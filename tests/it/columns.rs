@@ -73,10 +73,22 @@ fn deprecated_names_and_those_of_frameworks_serve_as_well() {
 #[test]
 fn of_an_absolute_address_the_row_has_path_and_query() {
     let activities = capture(|| {
-        info_span!("request", method = "GET", uri = "http://shop/a?x=1", status = 200)
-            .in_scope(|| ());
-        info_span!("request", "http.method" = "GET", "http.url" = "https://shop:8443")
-            .in_scope(|| ());
+        info_span!(
+            "request",
+            method = "GET",
+            uri = "http://shop/a?x=1",
+            version = "2",
+            status = 200
+        )
+        .in_scope(|| ());
+        let kind = "server";
+        info_span!(
+            "request",
+            "otel.kind" = kind,
+            "http.method" = "GET",
+            "http.url" = "https://shop:8443"
+        )
+        .in_scope(|| ());
     });
     assert_eq!([&*activities[0].url, &*activities[1].url], ["/a?x=?", "/"]);
     assert_eq!(activities[0].oid, "/a");
@@ -98,7 +110,7 @@ fn a_code_tells_that_a_request_is_a_call_and_the_path_names_it() {
             ("/shop.v1.Users/Get?x=1", 5),
             ("/made.up/Name", 12),
         ] {
-            info_span!("request", method = "POST", uri).in_scope(|| {
+            info_span!("request", method = "POST", uri, version = "HTTP/2.0").in_scope(|| {
                 tracing::debug!(
                     target: "tower_http::trace::on_response",
                     status = code,

@@ -18,6 +18,7 @@ mod pitfalls;
 mod policy;
 mod redaction;
 mod sampling;
+mod serving;
 mod settings;
 mod shape;
 mod switching;

@@ -196,6 +196,7 @@ fn grpc_codes_tell_their_own_story_under_http_200() {
         let activity = capture_one(|| {
             info_span!(
                 "GRPC request",
+                "otel.kind" = "server",
                 "rpc.system" = "grpc",
                 "rpc.service" = "shop.Basket",
                 "rpc.method" = "Add",

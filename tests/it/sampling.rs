@@ -219,7 +219,8 @@ fn rules_go_by_the_event_kind_and_the_route_that_the_row_has() {
         });
         request!("http.route" = "/orders/{id}").in_scope(|| ());
         request!("url.path" = "/orders/7").in_scope(|| ());
-        info_span!("rpc", rpc.service = "Shop", rpc.method = "Pay").in_scope(|| ());
+        info_span!("rpc", otel.kind = "server", rpc.service = "Shop", rpc.method = "Pay")
+            .in_scope(|| ());
         info_span!("m", messaging.operation.name = "process", messaging.destination.name = "mail")
             .in_scope(|| ());
         info_span!("job", activity.title = "nightly").in_scope(|| ());

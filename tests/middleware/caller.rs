@@ -179,3 +179,47 @@ fn closures_read_what_other_frameworks_know() {
     assert_eq!((&*activity.route, &*activity.user_id), ("/v1/", "set-by-bridge"));
     assert_eq!(activity.ip.unwrap().to_canonical().to_string(), "192.0.2.0");
 }
+
+#[test]
+fn a_header_of_ones_choice_tells_the_client_by_its_last_line() {
+    let headers = "x-forwarded-for: 198.51.100.1\r\ncf-connecting-ip: 192.0.2.1\r\nCF-Connecting-IP: 203.0.113.99\r\n";
+    let chosen: ClientAddressHeader = "CF-Connecting-IP".parse().unwrap();
+    let mut by_setting = trusting_loopback();
+    by_setting.http.client_address = chosen.clone();
+    let ours = RequestSpanLayer::new;
+    for (config, layer, network) in [
+        (by_setting, ours(), "203.0.113.0"),
+        (trusting_loopback(), ours().client_address_header(chosen.clone()), "203.0.113.0"),
+        (config(), ours().client_address_header(chosen), "127.0.0.0"),
+    ] {
+        let server = Server::axum(config, || index().layer(layer));
+        server.request("GET", "/", headers);
+        assert_eq!(server.one().ip.unwrap().to_canonical().to_string(), network);
+    }
+}
+
+#[test]
+fn empty_elements_hide_no_client() {
+    let server = Server::axum(trusting_loopback(), || index().layer(RequestSpanLayer::new()));
+    server.request("GET", "/", "x-forwarded-for: 203.0.113.9, , 10.0.0.1\r\n");
+    assert_eq!(server.one().ip.unwrap().to_canonical().to_string(), "203.0.113.0");
+}
+
+#[test]
+fn what_comes_by_a_unix_socket_is_believed_where_the_word_unix_is_set() {
+    let served = || index().layer(RequestSpanLayer::new().unix_socket());
+    for (trusted, expected) in [("unix", Some("203.0.113.0")), ("private", None)] {
+        let mut config = config();
+        config.http.trusted_proxies = trusted.parse().unwrap();
+        // Nobody tells this server who connects.
+        let server = Server::run(config, move |listener| async move {
+            axum::serve(listener, served()).await.unwrap();
+        });
+        let headers = format!("x-forwarded-for: 203.0.113.9\r\ntraceparent: {TRACEPARENT}\r\n");
+        server.request("GET", "/", &headers);
+        let activity = server.one();
+        let ip = activity.ip.map(|ip| ip.to_canonical().to_string());
+        assert_eq!(ip.as_deref(), expected);
+        assert_eq!(activity.remote_trace_id.is_some(), expected.is_some());
+    }
+}

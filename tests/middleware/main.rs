@@ -5,6 +5,7 @@ mod answers;
 mod caller;
 mod capture;
 mod many;
+mod place;
 mod rpc;
 mod server;
 mod streams;

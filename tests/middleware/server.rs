@@ -141,6 +141,11 @@ impl Server {
         });
     }
 
+    /// The counters.
+    pub(crate) fn stats(&self) -> Stats {
+        self.guard.stats()
+    }
+
     /// The activities so far, once there are `count` of them.
     pub(crate) fn activities(&self, count: usize) -> Vec<Activity> {
         self.wait_for(count as u64);

@@ -383,3 +383,23 @@ fn a_site_version_is_a_time_or_seconds() {
     assert_eq!(seconds.as_micros(), 1_700_000_000_000_000);
     assert!(with(&[("ACTIVITY_SITE_VERSION", "2500-01-01T00:00:00Z")]).is_err());
 }
+
+#[test]
+fn any_header_may_tell_the_client_and_what_is_none_is_named() {
+    const NAME: &str = "ACTIVITY_CLIENT_ADDRESS_HEADER";
+    let config = with(&[(NAME, "CF-Connecting-IP"), ("ACTIVITY_TRUSTED_PROXIES", "unix")]).unwrap();
+    let single = crate::config::ClientAddressHeader::Single("cf-connecting-ip".into());
+    assert_eq!(config.http.client_address, single);
+    assert!(config.http.trusted_proxies.contains_unix());
+    let error = with(&[(NAME, "x real ip")]).unwrap_err().to_string();
+    assert!(error.contains(NAME) && error.contains("x real ip"), "{error}");
+    assert!(error.contains("cf-connecting-ip"), "{error}");
+}
+
+#[test]
+fn the_middleware_alone_may_begin_activities() {
+    let config = with(&[("ACTIVITY_ROOTS", "middleware")]).unwrap();
+    assert_eq!(config.capture.roots, Roots::Middleware);
+    let error = with(&[("ACTIVITY_ROOTS", "some")]).unwrap_err().to_string();
+    assert!(error.contains("request, middleware or all"), "{error}");
+}

@@ -17,7 +17,7 @@ use http::header::{
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
 use crate::capture::Listener;
-use crate::config::Visits;
+use crate::config::{ClientAddressHeader, Visits};
 use crate::middleware::exchange::Exchange;
 use crate::middleware::layer::Settings;
 use crate::middleware::span::Head;
@@ -28,16 +28,16 @@ pub(super) fn open(settings: &Settings, request: &ServiceRequest) -> Option<Exch
     if !Exchange::is_wanted() {
         return None;
     }
-    let parts = request_parts(request);
+    let parts = request_parts(settings, request);
     let head = Head {
         parts: &parts,
         route: request.match_pattern().map(Cow::Owned),
-        peer: request.peer_addr().map(|peer| peer.ip()),
+        peer: settings.or_unix(request.peer_addr().map(|peer| peer.ip())),
     };
     Exchange::begin(settings, &head)
 }
 
-fn request_parts(request: &ServiceRequest) -> request::Parts {
+fn request_parts(settings: &Settings, request: &ServiceRequest) -> request::Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = Method::from_bytes(request.method().as_str().as_bytes()).unwrap_or_default();
     parts.uri = request.uri().to_string().parse::<Uri>().unwrap_or_default();
@@ -59,6 +59,14 @@ fn request_parts(request: &ServiceRequest) -> request::Parts {
         HeaderName::from_static("x-forwarded-for"),
     ];
     copy(request.headers(), &read, &OF_REQUESTS, &mut parts.headers);
+    let listener = Listener::current();
+    let told_by = settings.client_address.as_ref().unwrap_or(&listener.http().client_address);
+    if let ClientAddressHeader::Single(name) = told_by
+        && let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+        && !parts.headers.contains_key(&name)
+    {
+        copy_one(request.headers(), &name, &mut parts.headers);
+    }
     parts
 }
 
@@ -128,7 +136,7 @@ mod tests {
             ))
             .append_header(("tracestate", "ot=th:8"))
             .append_header(("tracestate", "other=1"));
-        let headers = request_parts(&request.to_srv_request()).headers;
+        let headers = request_parts(&Settings::default(), &request.to_srv_request()).headers;
         assert!(trace_of(&headers).is_some());
         assert_eq!(trace_state(&headers), "ot=th:8,other=1");
     }

@@ -94,6 +94,12 @@ impl RequestSpan {
         self.with(|settings| settings.traceparent = Some(trust))
     }
 
+    /// Says that a peer without an address is on a Unix socket, as with `HttpServer::bind_uds`. It is
+    /// believed who the client is where `ACTIVITY_TRUSTED_PROXIES` holds the word `unix`.
+    pub fn unix_socket(self) -> Self {
+        self.with(|settings| settings.on_unix = true)
+    }
+
     /// Calls `opened` with each new span and its request, before anything is recorded below it. A
     /// bridge to another tracing system sets its remote parent here.
     pub fn on_request(
