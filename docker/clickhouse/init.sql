@@ -65,6 +65,7 @@ CREATE TABLE IF NOT EXISTS `activity`.activities
     sample_weight    Float32 COMMENT 'Requests this trace stands for',
     truncated        Bool,
     incomplete       Bool,
+    late_end         Bool COMMENT 'Second row of a request that was given up and ended after all',
     dropped_spans    UInt32,
     batch_id         UUID COMMENT 'The insert, and its deduplication token',
 
@@ -189,6 +190,8 @@ SELECT
     -- 16 buckets an octave: the middle of one is within 2.2 % of whatever is in it.
     sumMap(map(toUInt16(16 * log2(greatest(duration, 1))), toUInt64(1))) AS dur_hist
 FROM `activity`.activities
+-- A request counts by its first row.
+WHERE NOT late_end
 GROUP BY minute, service, okind, ekind, route, outcome, site_version;
 
 INSERT INTO `activity`.schema_version (version, name) VALUES (2, 'activity_minutes');
@@ -272,7 +275,7 @@ SELECT
         (toUInt16(length(a.span_name) - 1) AS rank, a.activity_id, a.span_name, a.span_parent, a.span_error),
         rank) AS example
 FROM `activity`.activities AS a
-WHERE a.trace_hash != ''
+WHERE a.trace_hash != '' AND NOT a.late_end
 GROUP BY a.service, a.trace_hash;
 
 INSERT INTO `activity`.schema_version (version, name) VALUES (3, 'trace_shapes');

@@ -28,7 +28,7 @@ const ERROR_RESERVE: usize = 16;
 /// Memory that a pooled buffer keeps for each of its lists.
 const POOLED_BYTES: usize = 16 << 10;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SpanRec {
     /// The registry's id, which is reused after the span closes.
     pub(super) id: u64,
@@ -60,7 +60,7 @@ impl SpanRec {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct EventRec {
     pub(super) callsite: &'static Callsite,
     pub(super) span: u32,
@@ -85,9 +85,11 @@ pub(super) struct Sealed {
     pub(super) duration: u64,
     /// Spans were collected from beginning to end.
     pub(super) collected: bool,
+    /// The request had been given up, and has a row that tells so.
+    pub(super) late_end: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Buffer {
     pub(super) shared: Arc<Shared>,
     pub(super) id: ActivityId,
@@ -109,6 +111,8 @@ pub(super) struct Buffer {
     pub(super) linked: Option<Linked>,
     /// Index of the middleware's span, where it is not the root itself; else 0.
     pub(super) request: u32,
+    /// A copy of this was sealed when the request was given up.
+    pub(super) repeats: bool,
     /// The caps, at hand.
     limits: FieldLimits,
     max_spans: usize,
@@ -139,6 +143,7 @@ impl Buffer {
             panic_message: None,
             linked: None,
             request: 0,
+            repeats: false,
             older: HashMap::new(),
         }
     }
@@ -162,6 +167,13 @@ impl Buffer {
         self.sealed = None;
         self.linked = None;
         self.request = 0;
+        self.repeats = false;
+    }
+
+    /// What the request goes on with while this, as it is now, becomes the row of one given up.
+    #[cold]
+    pub(super) fn copy(&self) -> Box<Self> {
+        Box::new(Self { repeats: true, ..self.clone() })
     }
 
     /// Gives back what a usual request does not need. Of a usual one it writes nothing: its memory

@@ -16,7 +16,7 @@ use super::client::client_address;
 use super::grpc::Call;
 use super::layer::Settings;
 use super::traceparent::{trace_of, trace_state};
-use crate::capture::{Listener, REQUEST_TARGET};
+use crate::capture::{Listener, REQUEST_TARGET, guarded};
 use crate::config::TraceparentTrust;
 use crate::model::{SpanId, known_method};
 use crate::redact::Redactor;
@@ -201,7 +201,7 @@ fn version(version: Version) -> &'static str {
 
 /// The route's template: what the application reads, else what axum matched.
 fn route<'a>(settings: &Settings, parts: &'a Parts) -> Option<Cow<'a, str>> {
-    if let Some(route) = settings.route.as_ref().and_then(|read| read(parts)) {
+    if let Some(route) = settings.route.as_ref().and_then(|read| guarded(|| read(parts))?) {
         return Some(Cow::Owned(route));
     }
     #[cfg(feature = "axum")]
@@ -214,7 +214,7 @@ fn route<'a>(settings: &Settings, parts: &'a Parts) -> Option<Cow<'a, str>> {
 /// Who connected.
 fn peer(settings: &Settings, parts: &Parts) -> Option<IpAddr> {
     if let Some(read) = &settings.peer {
-        return read(parts);
+        return guarded(|| read(parts)).flatten();
     }
     #[cfg(feature = "axum")]
     if let Some(info) = parts.extensions.get::<axum::extract::ConnectInfo<SocketAddr>>() {

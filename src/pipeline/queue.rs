@@ -96,12 +96,21 @@ pub enum DropReason {
     InFlight,
     /// The process was ending.
     Shutdown,
+    /// The process is a fork of the one that captures, and nothing delivers in it. In its counters this
+    /// is also the fate of what waited at the fork, which the other process delivers.
+    Forked,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 5] =
-        [Self::QueueFull, Self::QueueBytes, Self::Filtered, Self::InFlight, Self::Shutdown];
+    pub const ALL: [Self; 6] = [
+        Self::QueueFull,
+        Self::QueueBytes,
+        Self::Filtered,
+        Self::InFlight,
+        Self::Shutdown,
+        Self::Forked,
+    ];
 
     /// The reason's name.
     #[must_use]
@@ -112,6 +121,7 @@ impl DropReason {
             Self::Filtered => "filtered",
             Self::InFlight => "in_flight",
             Self::Shutdown => "shutdown",
+            Self::Forked => "forked",
         }
     }
 }
@@ -249,6 +259,12 @@ impl Queue {
     pub fn close(&self) {
         self.word.fetch_or(CLOSED, Ordering::SeqCst);
         self.wake.notify_one();
+    }
+
+    /// The same where no worker is left to be told.
+    pub(crate) fn cut_off(&self) {
+        self.word.fetch_or(CLOSED, Ordering::SeqCst);
+        self.awake();
     }
 
     /// Takes the next seed and the bytes it was counted with.

@@ -58,7 +58,7 @@ impl Warnings {
 }
 
 /// One line on standard error. A closed one is nobody's problem here.
-pub(super) fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let _ = writeln!(io::stderr().lock(), "tracing-activity: {line}");
 }

@@ -42,6 +42,8 @@ SELECT
     -- 16 buckets an octave: the middle of one is within 2.2 % of whatever is in it.
     sumMap(map(toUInt16(16 * log2(greatest(duration, 1))), toUInt64(1))) AS dur_hist
 FROM {database}.activities{local}
+-- A request counts by its first row.
+WHERE NOT late_end
 GROUP BY minute, service, okind, ekind, route, outcome, site_version;
 
 CREATE TABLE IF NOT EXISTS {database}.activity_minutes{on_cluster} AS {database}.activity_minutes_local
