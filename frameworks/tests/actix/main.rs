@@ -3,4 +3,5 @@
 
 mod answers;
 mod caller;
+mod ends;
 mod server;

@@ -77,7 +77,8 @@ impl Server {
         Self::new(config(), RequestSpan::new(), routes)
     }
 
-    fn send(&self, method: &str, target: &str, headers: &str) -> TcpStream {
+    /// Sends a request and leaves the answer unread.
+    pub(crate) fn send(&self, method: &str, target: &str, headers: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         write!(
