@@ -74,7 +74,7 @@ fn called(server_keeps: bool, client_asks: bool) -> (Activity, Code) {
             Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         let mut request = Request::new("7".to_owned());
         if client_asks {
-            request.set_timeout(LIMIT);
+            request.set_timeout(14 * LIMIT);
         }
         let codec = ProstCodec::<String, String>::default();
         let mut client = Grpc::new(channel);

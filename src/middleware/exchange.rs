@@ -21,8 +21,8 @@ use crate::capture::{
     Breakage, Captured, CapturedBody, InCharge, guarded, is_ending_for, is_in_task,
 };
 
-/// By how much sooner than our clock says a client may find that its deadline is over: its clock began
-/// before the request was sent.
+/// By how much sooner than our clock says a client may find that its deadline is over, or by a tenth of
+/// it: its clock began before the request was sent.
 const EARLY: Duration = Duration::from_millis(10);
 
 /// What the request and its answer speak.
@@ -350,7 +350,8 @@ impl Exchange {
     /// Whether the time is over that the client gave to the call, which no code has ended yet.
     fn is_too_late(&self) -> bool {
         let (Some(deadline), Some(charge)) = (self.deadline, &self.charge) else { return false };
-        !self.has_code && charge.elapsed().saturating_add(EARLY) >= deadline
+        let early = EARLY.max(deadline / 10);
+        !self.has_code && charge.elapsed().saturating_add(early) >= deadline
     }
 
     fn broke(&mut self, breakage: Breakage) {
