@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::{StreamExt as _, stream};
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
@@ -77,6 +78,42 @@ fn answers_under_way_when_the_process_ends_are_nobodys_fault() {
         "{activities:#?}"
     );
     assert_eq!((stats.created, stats.in_flight()), (3, 0));
+}
+
+#[test]
+fn what_ends_after_its_age_says_how_whoever_ends_it() {
+    let mut config = config();
+    config.capture.max_lifetime = Duration::from_millis(1);
+    let server = Server::axum(config, || {
+        let upload = post(async |body: Bytes| body.len().to_string());
+        routes().route("/upload", upload).layer(RequestSpanLayer::new())
+    });
+    let length = "content-length: 4\r\n";
+    let mut upload = server.send("POST", "/upload", length);
+    server.activities(1);
+    upload.write_all(b"four").unwrap();
+    let mut answer = String::new();
+    upload.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with('4'), "{answer}");
+    server.activities(2);
+    let download = server.begin("GET", "/download", "", "part");
+    server.activities(3);
+    download.shutdown(std::net::Shutdown::Both).unwrap();
+    server.activities(4);
+    let (activities, stats) = server.stop();
+    assert_eq!((stats.created, stats.stored, stats.late_ends), (4, 4, 2), "{stats}");
+    let told: Vec<_> = activities.iter().map(|it| (essence(it), it.late_end)).collect();
+    let expected = [
+        (("/upload", 0, Success, "abandoned", true), false),
+        (("/upload", 200, Success, "", false), true),
+        (("/download", 200, Success, "abandoned", true), false),
+        (("/download", 200, ClientFault, "client_disconnected", false), true),
+    ];
+    assert_eq!(told, expected);
+    for pair in activities.chunks(2) {
+        assert_eq!(pair[0].activity_id, pair[1].activity_id);
+        assert!(pair[1].duration >= pair[0].duration);
+    }
 }
 
 #[test]
