@@ -428,13 +428,14 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+    use crate::capture::Parts;
     use crate::config::Config;
     use crate::pipeline::{Counters, Queue};
 
     fn shared() -> Arc<Shared> {
         let config = Config::default();
         let queue = Arc::new(Queue::new(&config.pipeline));
-        Shared::new(&config, Default::default(), queue, Arc::new(Counters::new()))
+        Shared::new(&config, Parts::default(), queue, Arc::new(Counters::new()))
     }
 
     /// A defect of a callback.

@@ -73,8 +73,8 @@ pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     }
     let number: u64 = digits.parse().ok()?;
     Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
+        "H" => Duration::from_hours(number),
+        "M" => Duration::from_mins(number),
         "S" => Duration::from_secs(number),
         "m" => Duration::from_millis(number),
         "u" => Duration::from_micros(number),
@@ -116,7 +116,7 @@ mod tests {
             ("50m", Some(Duration::from_millis(50))),
             ("1S", Some(Duration::from_secs(1))),
             ("2M", Some(Duration::from_mins(2))),
-            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("99999999H", Some(Duration::from_hours(99_999_999))),
             ("7u", Some(Duration::from_micros(7))),
             ("7n", Some(Duration::from_nanos(7))),
             ("0m", Some(Duration::ZERO)),
