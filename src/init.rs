@@ -126,7 +126,8 @@ impl Builder {
     ///
     /// `seen` is called once for every finished activity whose spans were collected, kept or not,
     /// on the worker's thread, before [`log_allowed`](Self::log_allowed). Making a shape costs
-    /// some microseconds of that thread. Should `seen` panic, the activity counts as failed.
+    /// some microseconds of that thread. Should `seen` panic, it is counted and the activity is
+    /// delivered all the same.
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -158,7 +159,8 @@ impl Builder {
     }
 
     /// Asks `clock` for the time of day instead of the system: for tests of what happens at
-    /// midnight. Durations are measured all the same. It is called at the beginning of every request.
+    /// midnight. Durations are measured all the same. It is called at the beginning of every request;
+    /// should it panic, that is counted and the system's time taken.
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.parts.wall = Some(Arc::new(clock));
         self
@@ -413,7 +415,8 @@ fn hint(config: &Config) {
 /// Adds what follows visits, where that is asked for.
 #[cfg(feature = "tower")]
 fn with_visits(parts: Parts, config: &Config) -> Result<Parts, Error> {
-    let now = parts.wall.as_ref().map_or_else(SystemTime::now, |wall| wall());
+    let told = parts.wall.as_ref().and_then(|wall| panics::caught(|| wall()));
+    let now = told.unwrap_or_else(SystemTime::now);
     let visits = Visits::new(&config.http.visits, &config.service, now.into())?;
     Ok(Parts { visits, ..parts })
 }

@@ -55,6 +55,10 @@ fn imports(source: &str) -> BTreeSet<String> {
 /// Adds the path that `text` begins with, below `prefix`; a group in braces gives several.
 fn spread(prefix: &str, text: &str, found: &mut BTreeSet<String>) {
     let text = text.trim_start();
+    if text.is_empty() || text.starts_with('}') {
+        // Behind the last comma of a list.
+        return;
+    }
     let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
     let (head, rest) = text.split_at(end.unwrap_or(text.len()));
     let path = format!("{prefix}{head}");

@@ -513,6 +513,7 @@ fn everything() -> Activity {
         sample_weight: 1.5,
         truncated: true,
         incomplete: false,
+        late_end: true,
         dropped_spans: 4,
         trace: Some(Trace { spans: vec![root, query], events: vec![event] }),
     }
@@ -543,7 +544,7 @@ fn every_field_comes_back_as_it_was_stored() {
         "remote_parent_id": stored["remote_parent_id"], "parent_sampled": true,
         "trace_hash": "000102030405060708090a0b0c0d0e0f", "response": "sorry",
         "kept_because": "status_code", "sample_weight": 1.5, "truncated": true,
-        "incomplete": false, "dropped_spans": 4, "batch_id": batch.id().to_string(),
+        "incomplete": false, "late_end": true, "dropped_spans": 4, "batch_id": batch.id().to_string(),
         "span_name": ["request", "query"], "span_target": ["shop::api", "shop::db"],
         "span_level": ["info", "debug"], "span_parent": [0, 0], "span_start": [0, 200],
         "span_duration": [1500, 900], "span_error": ["", "timeout"],

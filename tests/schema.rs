@@ -116,6 +116,27 @@ fn one_batch_sent_ten_times_counts_once_in_every_view() {
 }
 
 #[test]
+fn a_request_of_two_rows_counts_once() {
+    let db = Db::new();
+    let given_up = Activity { incomplete: true, ..on_path(1) };
+    let ended = Activity { late_end: true, incomplete: false, status: 503, ..given_up.clone() };
+    write(&db, vec![on_path(1), given_up, ended]);
+    for (count, table) in [
+        ("countIf(NOT late_end)", "activities"),
+        ("sum(requests)", "activity_minutes"),
+        ("sum(requests)", "trace_shapes"),
+        ("count()", "activity_spans"),
+        ("uniqExact(activity_id)", "activities"),
+    ] {
+        let sql = format!("SELECT {count} FROM {{db}}.{table}");
+        assert_eq!(db.query(&sql), "2", "{table}");
+    }
+    let last = "SELECT status, late_end FROM (SELECT * FROM {db}.activities \
+                ORDER BY late_end DESC LIMIT 1 BY activity_id) ORDER BY late_end DESC";
+    assert!(db.query(last).starts_with("503\ttrue"), "{}", db.query(last));
+}
+
+#[test]
 fn an_explosion_of_shapes_fills_one_row_and_not_the_table() {
     let db = Db::new();
     let other = |service: &str| Activity { service: service.to_owned(), ..on_path(77) };

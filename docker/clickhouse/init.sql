@@ -66,6 +66,7 @@ CREATE TABLE IF NOT EXISTS `activity`.activities
     sample_weight    Float32 COMMENT 'Requests this trace stands for',
     truncated        Bool,
     incomplete       Bool,
+    late_end         Bool COMMENT 'Second row of a request that was given up and ended after all',
     dropped_spans    UInt32,
     batch_id         UUID COMMENT 'The insert, and its deduplication token',
 
@@ -194,6 +195,8 @@ SELECT
     sumMap(map(toUInt16(16 * log2(greatest(duration, 1))), toUInt64(1))) AS dur_hist,
     sumMap(map(toUInt16(16 * log2(greatest(if(response_start = 0, duration, response_start), 1))), toUInt64(1))) AS start_hist
 FROM `activity`.activities
+-- A request counts by its first row.
+WHERE NOT late_end
 GROUP BY minute, service, okind, ekind, route, outcome, site_version;
 
 INSERT INTO `activity`.schema_version (version, name) VALUES (2, 'activity_minutes');
@@ -277,7 +280,7 @@ SELECT
         (toUInt16(length(a.span_name) - 1) AS rank, a.activity_id, a.span_name, a.span_parent, a.span_error),
         rank) AS example
 FROM `activity`.activities AS a
-WHERE a.trace_hash != ''
+WHERE a.trace_hash != '' AND NOT a.late_end
 GROUP BY a.service, a.trace_hash;
 
 INSERT INTO `activity`.schema_version (version, name) VALUES (3, 'trace_shapes');
@@ -364,7 +367,9 @@ ARRAY JOIN
                 arrayFilter((value, span) -> span = i, attr_value, attr_span),
                 arrayFilter((value, span) -> span = i, arrayMap(value -> toString(value), int_value), int_span))),
             'Map(String, String)'),
-        range(length(span_id))) AS nth_attributes;
+        range(length(span_id))) AS nth_attributes
+-- A request by its first row: a second one has spans of the same ids.
+WHERE NOT late_end;
 
 -- When a trace began and ended: what Grafana asks first.
 CREATE VIEW IF NOT EXISTS `activity`.activity_spans_trace_id_ts AS

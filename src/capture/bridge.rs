@@ -154,8 +154,8 @@ impl Requests {
     }
 }
 
-/// Runs code behind the bridge, whose panic is counted and goes no further.
-fn guarded<T>(counters: &Counters, code: impl FnOnce() -> T) -> Option<T> {
+/// Runs code of the application, whose panic is counted and goes no further.
+pub(super) fn guarded<T>(counters: &Counters, code: impl FnOnce() -> T) -> Option<T> {
     let result = caught(code);
     if result.is_none() {
         counters.count_panic();

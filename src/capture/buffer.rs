@@ -29,7 +29,7 @@ const ERROR_RESERVE: usize = 16;
 /// Memory that a pooled buffer keeps for each of its lists.
 const POOLED_BYTES: usize = 16 << 10;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SpanRec {
     /// The registry's id, which is reused after the span closes.
     pub(super) id: u64,
@@ -61,7 +61,7 @@ impl SpanRec {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct EventRec {
     pub(super) callsite: &'static Callsite,
     pub(super) span: u32,
@@ -87,9 +87,11 @@ pub(super) struct Sealed {
     pub(super) head: Head,
     /// Spans were collected from beginning to end.
     pub(super) collected: bool,
+    /// The request had been given up, and has a row that tells so.
+    pub(super) late_end: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Buffer {
     pub(super) shared: Arc<Shared>,
     pub(super) id: ActivityId,
@@ -113,6 +115,8 @@ pub(super) struct Buffer {
     pub(super) request: u32,
     /// When a framework told of the head of the answer, in ticks of the clock.
     pub(super) head: Option<u64>,
+    /// A copy of this was sealed when the request was given up.
+    pub(super) repeats: bool,
     /// The caps, at hand.
     limits: FieldLimits,
     max_spans: usize,
@@ -144,6 +148,7 @@ impl Buffer {
             linked: None,
             request: 0,
             head: None,
+            repeats: false,
             older: HashMap::new(),
         }
     }
@@ -168,6 +173,13 @@ impl Buffer {
         self.linked = None;
         self.request = 0;
         self.head = None;
+        self.repeats = false;
+    }
+
+    /// What the request goes on with while this, as it is now, becomes the row of one given up.
+    #[cold]
+    pub(super) fn copy(&self) -> Box<Self> {
+        Box::new(Self { repeats: true, ..self.clone() })
     }
 
     /// Gives back what a usual request does not need. Of a usual one it writes nothing: its memory

@@ -4,6 +4,8 @@ use std::sync::Arc;
 #[cfg(feature = "tower")]
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "tower")]
+use std::time::Duration;
 
 #[cfg(feature = "tower")]
 pub(crate) use super::bodies::{Captured, CapturedBody};
@@ -20,8 +22,12 @@ pub(crate) use super::names::is_public_route;
 #[cfg(feature = "tower")]
 pub(crate) use super::outcome::Breakage;
 use super::outcome::End;
+#[cfg(feature = "tower")]
+use super::panics;
 use super::patch::ActivityPatch;
 use super::root::{Op, Root};
+#[cfg(feature = "tower")]
+pub(crate) use super::runtime::{is_ending_for, is_in_task};
 #[cfg(feature = "tower")]
 use super::shared::Shared;
 use super::thread::{Active, with_thread};
@@ -229,10 +235,38 @@ impl InCharge {
         self.0.end(End::Disconnected);
     }
 
+    /// Nobody goes on with it: the runtime is shutting down.
+    pub(crate) fn abandoned(self) {
+        self.0.end(End::Abandoned);
+    }
+
+    /// The call was dropped before its answer: by its client or by a limit of the server.
+    pub(crate) fn cancelled(self) {
+        self.0.end(End::Cancelled);
+    }
+
+    /// For how long the request has been running.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.0.root.age())
+    }
+
     /// The service failed.
     pub(crate) fn broken(self, breakage: Breakage) {
         self.0.end(End::Broken(breakage));
     }
+}
+
+/// Runs code of the application that the middleware calls. Its panic is counted and goes no further:
+/// `None`.
+#[cfg(feature = "tower")]
+pub(crate) fn guarded<T>(code: impl FnOnce() -> T) -> Option<T> {
+    let result = panics::caught(code);
+    if result.is_none()
+        && let Some(shared) = current_shared()
+    {
+        shared.counters.count_panic();
+    }
+    result
 }
 
 /// The activity layer that listens to this thread, as far as it concerns a middleware.

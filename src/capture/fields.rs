@@ -66,7 +66,7 @@ pub(super) struct FieldLimits {
 }
 
 /// The fields of one activity, or of one operation that has yet to reach it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Fields {
     records: Vec<FieldRecord>,
     text: String,

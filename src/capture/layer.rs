@@ -453,3 +453,65 @@ where
         close_other(shared, id, ctx);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+    use crate::capture::Parts;
+    use crate::config::Config;
+    use crate::pipeline::{Counters, Queue};
+
+    fn shared() -> Arc<Shared> {
+        let config = Config::default();
+        let queue = Arc::new(Queue::new(&config.pipeline));
+        Shared::new(&config, Parts::default(), queue, Arc::new(Counters::new()))
+    }
+
+    /// A defect of a callback.
+    fn breaks(shared: &Arc<Shared>) {
+        caught(shared, |_| std::panic::resume_unwind(Box::new(())));
+    }
+
+    #[test]
+    fn after_some_panics_of_its_own_the_layer_stops_until_it_is_switched_on_again() {
+        let shared = shared();
+        let layer = ActivityLayer::new(Some(Arc::clone(&shared)));
+        let created = || shared.counters.snapshot(0).created;
+        tracing::subscriber::with_default(Registry::default().with(layer), || {
+            let request = || drop(tracing::info_span!("request", http.request.method = "GET"));
+            for _ in 0..15 {
+                breaks(&shared);
+            }
+            request();
+            assert_eq!(created(), 1);
+            for _ in 0..100 {
+                breaks(&shared);
+            }
+            request();
+            assert_eq!(created(), 1, "it stopped");
+            shared.set_enabled(true);
+            breaks(&shared);
+            request();
+            assert_eq!(created(), 2);
+        });
+        assert_eq!(shared.counters.snapshot(0).panics, 116);
+    }
+
+    #[test]
+    fn that_it_stopped_is_said_once_with_what_to_do() {
+        let name = "after_some_panics_of_its_own_the_layer_stops_until_it_is_switched_on_again";
+        let name = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
+        let tests = std::env::current_exe().unwrap();
+        let output = Command::new(tests).args(["--exact", &name]).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<_> = said.lines().filter(|it| it.starts_with("tracing-activity:")).collect();
+        let [line] = &*lines else { panic!("{lines:?}") };
+        assert!(line.contains("capturing stopped after 16 panics"), "{line}");
+        assert!(line.contains("Handle::set_enabled(true)"), "{line}");
+    }
+}

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::bridge::guarded;
 use super::buffer::{Buffer, Sealed};
 use super::cleaning::{clean, clean_trace, is_suspect};
 use super::fields::{EVENT, FieldRecord};
@@ -39,7 +40,7 @@ impl Seed for Buffer {
         if let (Some(seen), Some(activity)) = (&self.shared.on_shape, &activity)
             && let Some(shape) = shape(&self)
         {
-            seen(activity, &shape);
+            guarded(&self.shared.counters, || seen(activity, &shape));
         }
         let shared = Arc::clone(&self.shared);
         shared.recycle(self);
@@ -52,7 +53,7 @@ impl Seed for Buffer {
 
 /// The activity that a sealed buffer records.
 fn activity(buffer: &Buffer) -> Option<Activity> {
-    let Sealed { verdict, decision, duration, head, .. } = buffer.sealed?;
+    let Sealed { verdict, decision, duration, head, late_end, .. } = buffer.sealed?;
     let shared = &buffer.shared;
     let mut activity = Activity {
         when: buffer.when,
@@ -70,6 +71,7 @@ fn activity(buffer: &Buffer) -> Option<Activity> {
         parent_sampled: buffer.linked.is_some_and(|it| it.caller.is_some_and(|it| it.sampled)),
         trace_hash: fingerprint(buffer),
         incomplete: verdict.incomplete || buffer.fields.panicked || buffer.patch.incomplete,
+        late_end,
         dropped_spans: buffer.dropped_spans,
         ..Activity::default()
     };

@@ -10,9 +10,11 @@
 //!    that logs - goes through `registry`, reaches the root cell as an operation and is applied in
 //!    order.
 //!    `head` notes when the head of the answer is there.
-//! 3. The request ends: its span closes, or the application says so, or it is given up. `root`
-//!    seals the buffer: `outcome` judges how it went, `sampling` decides about its trace, and the
-//!    buffer goes to the queue. A request is sealed once; what comes later is counted.
+//! 3. The request ends: its span closes, or the application says so. `root` seals the buffer:
+//!    `outcome` judges how it went, `sampling` decides about its trace, and the buffer goes to the
+//!    queue. A request is sealed once; what comes later is counted. One that is given up, at its age or
+//!    because the process ends, has its row then, with what is known of it; if it ends after all, a
+//!    second row of the same id, marked as a late end, tells the whole.
 //! 4. On the worker's thread `mapping` and `trace` turn the buffer into an
 //!    [`Activity`](crate::model::Activity), and the buffer returns to the pool.
 //!
@@ -45,6 +47,7 @@ mod evidence;
 mod failure;
 mod fields;
 mod fingerprint;
+mod fork;
 mod head;
 mod installed;
 mod layer;
@@ -58,6 +61,7 @@ pub(crate) mod panics;
 mod patch;
 mod registry;
 mod root;
+mod runtime;
 mod shared;
 mod sync;
 mod thread;
@@ -67,7 +71,10 @@ mod trace;
 pub(crate) use current::is_public_route;
 pub(crate) use current::outside;
 #[cfg(feature = "tower")]
-pub(crate) use current::{Breakage, Captured, CapturedBody, InCharge, Listener, REQUEST_TARGET};
+pub(crate) use current::{
+    Breakage, Captured, CapturedBody, InCharge, Listener, REQUEST_TARGET, guarded, is_ending_for,
+    is_in_task,
+};
 pub use current::{CurrentActivity, with_activity};
 pub use event::ActivityEvent;
 pub use layer::ActivityLayer;

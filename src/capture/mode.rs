@@ -25,6 +25,9 @@ use crate::sampling::Sampler;
 pub(super) struct Epoch(u32);
 
 impl Epoch {
+    /// One in which no spans are collected.
+    pub(super) const NONE: Self = Self(0);
+
     pub(super) fn collects(self) -> bool {
         self.0 & 1 != 0
     }

@@ -119,8 +119,11 @@ pub(super) enum End {
     #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware says it"))]
     /// The service failed, by an error of this class, in the midst of answering.
     Broken(Breakage),
-    /// It was given up: too old, or the process ends.
+    /// It was given up: too old, or the process or its runtime ends.
     Abandoned,
+    #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "the middleware says it"))]
+    /// A call was dropped before its answer: by its client or by a limit of the server.
+    Cancelled,
 }
 
 impl End {
@@ -139,14 +142,22 @@ pub(super) struct Verdict {
     pub(super) incomplete: bool,
 }
 
+/// The class of a request that was given up before its end.
+const ABANDONED: &str = "abandoned";
+
 /// The class of a request that ended without an answer where others got one.
 const CANCELLED: &str = "cancelled";
 
 impl Verdict {
-    /// Whether the request was given up before it was answered.
+    /// Whether the request closed without an answer, as one does whose client left.
     #[inline]
     pub(super) fn is_cancelled(&self) -> bool {
-        self.error_kind == CANCELLED
+        self.error_kind == CANCELLED && self.outcome == Outcome::ClientFault
+    }
+
+    /// Whether its end does not tell how it went.
+    pub(super) fn is_untold(&self) -> bool {
+        self.incomplete || self.is_cancelled()
     }
 }
 
@@ -235,6 +246,10 @@ impl Signals {
             (by_status, _) => by_status,
         };
         match end {
+            End::Abandoned => return self.judge_unfinished(root, told),
+            End::Cancelled if !self.failed_by_itself() => {
+                return Verdict { incomplete: true, ..of(Outcome::Success, CANCELLED) };
+            }
             End::Broken(breakage) if told != Some(Outcome::ServerFault) => {
                 return of(Outcome::ServerFault, breakage.as_str());
             }
@@ -258,9 +273,6 @@ impl Signals {
             root.status_seen.store(true, Ordering::Relaxed);
             return of(Outcome::ServerFault, "");
         }
-        if end == End::Abandoned {
-            return Verdict { incomplete: true, ..of(Outcome::ServerFault, "abandoned") };
-        }
         if !answers_with_status(root) || end.is_explicit() {
             return of(if self.error_event { Outcome::ServerFault } else { Outcome::Success }, "");
         }
@@ -274,6 +286,21 @@ impl Signals {
 }
 
 impl Signals {
+    /// How a request stands that was given up before its end. Only what went wrong by then is a fault:
+    /// an answer under way, a stream, a job that goes on is nobody's.
+    fn judge_unfinished(&self, root: &Callsite, told: Option<Outcome>) -> Verdict {
+        if told.is_some() {
+            root.status_seen.store(true, Ordering::Relaxed);
+        }
+        let (outcome, error_kind) = match told.unwrap_or(Outcome::Success) {
+            Outcome::Success if self.panicked => (Outcome::ServerFault, "panic"),
+            Outcome::Success if self.failed || self.otel_error => (Outcome::ServerFault, ""),
+            Outcome::Success => (Outcome::Success, ABANDONED),
+            fault => (fault, ""),
+        };
+        Verdict { outcome, error_kind, incomplete: true }
+    }
+
     /// Whether the service failed, whatever became of the client.
     fn failed_by_itself(&self) -> bool {
         let by_grpc = self.grpc.is_some_and(|code| grpc_outcome(code) == Outcome::ServerFault);

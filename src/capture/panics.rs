@@ -45,7 +45,7 @@ pub(crate) fn install_hook() {
 
 /// Runs `f`; `None` where it panicked.
 #[inline]
-pub(super) fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => Some(result),
         Err(payload) => {

@@ -122,7 +122,7 @@ fn begin_root_at<S>(
     let mut extensions = span.extensions_mut();
     // A second activity layer in one registry has no business here.
     let taken = extensions.get_mut::<RootCell>().is_some();
-    if !serves || taken || !shared.admit() {
+    if !serves || taken || !shared.admit(buffer.spans[0].start) {
         return shared.recycle(buffer);
     }
     let root = shared.root(role.callsite, buffer);

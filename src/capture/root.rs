@@ -18,9 +18,10 @@ use super::names::{decide, leaves_out};
 use super::outcome::{End, Signals};
 use super::panics::Panic;
 use super::patch::ActivityPatch;
+use super::runtime;
 use super::shared::Shared;
 use super::sync::{AtomicBool, Mutex, MutexGuard};
-use crate::model::ActivityId;
+use crate::model::{ActivityId, Timestamp};
 use crate::pipeline::DropReason;
 use crate::sampling::Decision;
 
@@ -118,7 +119,22 @@ struct Home {
 struct Request {
     callsite: &'static Callsite,
     id: ActivityId,
+    when: Timestamp,
     started: u64,
+    /// It was given up, and has a row that tells so; it may end all the same.
+    given_up: bool,
+}
+
+impl Home {
+    /// Whether a request was answered, and a span below its root outlived it: then something detached
+    /// holds it, and it ended when it was left.
+    fn is_over(&self, buffer: &Buffer) -> bool {
+        let [root, below @ ..] = &*buffer.spans else { return false };
+        !self.in_charge
+            && buffer.signals.status() != 0
+            && root.end != 0
+            && below.iter().any(|span| span.open || span.end > root.end)
+    }
 }
 
 impl Root {
@@ -149,9 +165,9 @@ impl Root {
     #[inline]
     pub(super) fn begin(&self, callsite: &'static Callsite, buffer: Box<Buffer>) {
         let mut home = self.home();
-        let (id, started) = (buffer.id, buffer.spans[0].start);
+        let (id, when, started) = (buffer.id, buffer.when, buffer.spans[0].start);
         self.span.store(buffer.spans[0].id, Ordering::Release);
-        home.request = Some(Request { callsite, id, started });
+        home.request = Some(Request { callsite, id, when, started, given_up: false });
         home.buffer = Some(buffer);
         home.ops.clear();
         (home.op_bytes, home.overflowed) = (0, false);
@@ -248,6 +264,12 @@ impl Root {
     fn settle(&self, mut buffer: Box<Buffer>) -> Option<(MutexGuard<'_, Home>, Box<Buffer>)> {
         let mut home = self.home();
         self.pending.store(false, Ordering::Relaxed);
+        if home.sealed {
+            // It was given up for good in the meantime.
+            drop(home);
+            self.shared.recycle(buffer);
+            return None;
+        }
         if !home.ops.is_empty() {
             for op in home.ops.drain(..) {
                 buffer.apply(op);
@@ -326,6 +348,11 @@ impl Root {
         self.home().in_charge
     }
 
+    /// A thread is inside of the request although its buffer is at rest: it is not over.
+    pub(super) fn entered(&self) {
+        self.home().in_charge = true;
+    }
+
     /// The visit ends with this request: the answer's cookies tell it to the browser.
     pub(super) fn end_visit(&self) {
         self.home().ends_visit = true;
@@ -341,12 +368,64 @@ impl Root {
         self.end(end, |_, _| now);
     }
 
-    /// Gives the request up if it has been running for at least this long, in nanoseconds.
-    pub(super) fn abandon(&self, now: u64, age: u64) {
-        let home = self.home();
-        if home.request.is_some_and(|request| self.shared.nanos(request.started, now) >= age) {
-            self.end_in(home, End::Abandoned, |_, _| now);
+    /// Gives the request up if it has been running for at least this long, in nanoseconds: what is
+    /// known of it becomes a row now. It goes on, and its end becomes another, unless this is the
+    /// `last` that is delivered.
+    ///
+    /// Nobody is waited for. Where a thread is inside of the request, and may be so for good, the
+    /// row tells of it what is known without the buffer in that thread's hands.
+    pub(super) fn abandon(&self, now: u64, age: u64, last: bool) {
+        let mut home = self.home();
+        let Some(request) = home.request else { return };
+        if home.sealed || self.shared.nanos(request.started, now) < age {
+            return;
         }
+        let goes_on = !last && (request.given_up || self.shared.goes_on());
+        let known = home.buffer.take();
+        if request.given_up {
+            if last {
+                home.sealed = true;
+                drop(home);
+                if let Some(buffer) = known {
+                    self.shared.recycle(buffer);
+                }
+            } else {
+                home.buffer = known;
+            }
+            return;
+        }
+        let time = home.end.map_or(now, |(time, _)| time);
+        let row = match known {
+            Some(buffer) if home.is_over(&buffer) => {
+                home.sealed = true;
+                drop(home);
+                if goes_on {
+                    self.shared.went_on();
+                }
+                return self.seal(Some(request), buffer, time, End::Closed);
+            }
+            Some(buffer) => {
+                home.buffer = goes_on.then(|| buffer.copy());
+                buffer
+            }
+            None => {
+                self.shared.outline(request.id, request.when, request.callsite, request.started)
+            }
+        };
+        home.sealed = !goes_on;
+        home.request = Some(Request { given_up: true, ..request });
+        if home.buffer.is_none() {
+            self.pending.store(true, Ordering::Release);
+        }
+        drop(home);
+        self.seal(Some(request), row, time, End::Abandoned);
+    }
+
+    /// For how long the request has been running, in nanoseconds.
+    #[cfg(feature = "tower")]
+    pub(super) fn age(&self) -> u64 {
+        let request = self.home().request;
+        request.map_or(0, |request| self.shared.nanos(request.started, self.shared.now()))
     }
 
     fn end(&self, end: End, time: impl FnOnce(&Shared, Option<&Buffer>) -> u64) {
@@ -365,6 +444,8 @@ impl Root {
         }
         let time = time(&self.shared, home.buffer.as_deref());
         if let Some(buffer) = home.buffer.take() {
+            let end =
+                if end == End::Abandoned && home.is_over(&buffer) { End::Closed } else { end };
             home.sealed = true;
             let request = home.request;
             drop(home);
@@ -378,8 +459,12 @@ impl Root {
     /// Judges the finished request, decides about its trace and hands it over.
     fn seal(&self, request: Option<Request>, mut buffer: Box<Buffer>, now: u64, end: End) {
         let shared = &self.shared;
-        shared.ended();
-        let Some(Request { callsite, id, .. }) = request else { return };
+        let Some(Request { callsite, id, given_up: late_end, .. }) = request else { return };
+        if late_end {
+            shared.went_on();
+        } else {
+            shared.ended();
+        }
         let root = &mut buffer.spans[0];
         root.end = root.end.max(self.left.load(Ordering::Acquire));
         let (failed, outcome) = match &buffer.patch {
@@ -390,13 +475,21 @@ impl Root {
         };
         buffer.signals.error_event |= failed || buffer.signals.said_error;
         let mut verdict = buffer.signals.judge(callsite, end);
+        if verdict.is_cancelled() && runtime::is_ending() {
+            verdict = buffer.signals.judge(callsite, End::Abandoned);
+        }
+        if late_end {
+            if buffer.repeats && verdict.is_untold() || shared.queue.is_closed() {
+                // Its row told as much already, or nothing can be told any more.
+                return shared.recycle(buffer);
+            }
+            shared.counters.count_late_end();
+        }
         let given_up = verdict.is_cancelled().then(|| left_at(&buffer, shared.now()));
         let root = &mut buffer.spans[0];
-        // One that was answered and is only held by something detached ended when it was left.
-        let answered = end == End::Abandoned && buffer.signals.status() != 0;
         if let Some(time) = given_up {
             root.end = time;
-        } else if root.end == 0 || !(end == End::Closed || answered) {
+        } else if root.end == 0 || end != End::Closed {
             root.end = now;
         }
         let (start, finished) = (root.start, root.end);
@@ -437,19 +530,24 @@ impl Root {
         };
         let mut decision = decided.unwrap_or(Decision::Drop);
         if let Some(linked) = &buffer.linked {
-            decision = tell(shared, linked, decision, collected);
+            // What was decided when the request was given up holds for the other system's spans.
+            decision = if buffer.repeats {
+                Decision::Drop
+            } else {
+                tell(shared, linked, decision, collected)
+            };
         }
         // Where the caller keeps the trace, the row stays: kept traces and kept rows are the same.
         if decided.is_none() && decision == Decision::Drop {
             shared.counters.count_dropped(DropReason::Rule);
             return shared.recycle(buffer);
         }
-        buffer.sealed = Some(Sealed { verdict, decision, duration, head, collected });
+        buffer.sealed = Some(Sealed { verdict, decision, duration, head, collected, late_end });
         if buffer.truncated {
             shared.counters.count_truncated();
         }
         if let Err((reason, seed)) = shared.queue.push(buffer) {
-            shared.counters.count_dropped(reason);
+            shared.count_dropped(reason);
             seed.discard();
         }
     }

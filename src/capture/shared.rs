@@ -3,20 +3,21 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_queue::ArrayQueue;
 use tracing_core::Metadata;
 use tracing_core::dispatcher::WeakDispatch;
 
-use super::bridge::Bridge;
+use super::bridge::{Bridge, guarded};
 use super::buffer::Buffer;
 use super::callsite::{Callsite, Role};
 use super::fields::FieldLimits;
-use super::mode::Mode;
+use super::fork::Fork;
+use super::mode::{Epoch, Mode};
 use super::notices::{Notice, Notices};
 use super::root::Root;
-use super::thread::with_thread;
+use super::thread::{self, with_thread};
 use crate::config::{CaptureConfig, Config, HttpConfig, SamplingPolicy};
 use crate::model::{Activity, ActivityId, Timestamp};
 use crate::pipeline::{Counters, DropReason, Queue};
@@ -24,6 +25,7 @@ use crate::redact::Redactor;
 use crate::shape::Shape;
 #[cfg(feature = "tower")]
 use crate::visits::Visits;
+use crate::warn::print;
 
 /// Decides whether an activity is delivered.
 pub(crate) type ActivityFilter = Arc<dyn Fn(&Activity) -> bool + Send + Sync>;
@@ -104,6 +106,9 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     pool: ArrayQueue<Box<Buffer>>,
     in_flight: AtomicUsize,
+    fork: Fork,
+    /// Requests that were given up and go on.
+    going_on: AtomicUsize,
     /// By a hash of their addresses, callsites that mean nothing to this layer.
     ignored: Box<[AtomicUsize; IGNORED]>,
     /// By a hash of their ids, how many root spans are open.
@@ -166,6 +171,8 @@ impl Shared {
             closed: AtomicBool::new(false),
             pool: ArrayQueue::new(SMALL_POOL),
             in_flight: AtomicUsize::new(0),
+            fork: Fork::new(&clock),
+            going_on: AtomicUsize::new(0),
             ignored: Box::new([const { AtomicUsize::new(0) }; IGNORED]),
             root_ids: Box::new([const { AtomicU16::new(0) }; ROOT_IDS]),
             roots: Mutex::default(),
@@ -177,6 +184,9 @@ impl Shared {
     }
 
     pub(crate) fn set_enabled(&self, enabled: bool) {
+        if enabled {
+            self.panics.store(0, Ordering::Relaxed);
+        }
         self.enabled.store(enabled, Ordering::Relaxed);
     }
 
@@ -245,13 +255,11 @@ impl Shared {
         self.clock.raw()
     }
 
-    /// The time of day.
+    /// The time of day; the system's where the application's clock panics.
     #[inline]
     pub(crate) fn wall(&self) -> Timestamp {
-        Timestamp::from(match &self.wall {
-            None => SystemTime::now(),
-            Some(wall) => wall(),
-        })
+        let told = self.wall.as_ref().and_then(|wall| guarded(&self.counters, || wall()));
+        Timestamp::from(told.unwrap_or_else(SystemTime::now))
     }
 
     /// What is to be done now and then for those who visit.
@@ -277,8 +285,15 @@ impl Shared {
     /// after a few we do no more harm.
     pub(super) fn panicked(&self) {
         self.counters.count_panic();
-        if self.panics.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_PANICS {
+        let panics = self.panics.fetch_add(1, Ordering::Relaxed) + 1;
+        if panics >= MAX_PANICS {
             self.set_enabled(false);
+        }
+        if panics == MAX_PANICS {
+            print(&format!(
+                "capturing stopped after {MAX_PANICS} panics in the layer's own code: new requests have no \
+                 rows until Handle::set_enabled(true) or a restart; please report the panics' messages"
+            ));
         }
     }
 
@@ -290,16 +305,56 @@ impl Shared {
         buffer
     }
 
-    /// Counts a new request; `false` when too many are running to capture it.
-    pub(super) fn admit(&self) -> bool {
+    /// Counts a request that begins now; `false` when too many are running to capture it.
+    pub(super) fn admit(&self, now: u64) -> bool {
         self.counters.count_created();
+        if self.fork.is_due(now) {
+            self.is_forked();
+        }
         let admitted = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.config.max_in_flight;
         if !admitted {
             self.ended();
-            self.counters.count_dropped(DropReason::InFlight);
+            self.count_dropped(DropReason::InFlight);
         }
         self.queue.nudge();
         admitted
+    }
+
+    /// Counts a request that is left out.
+    #[cold]
+    pub(super) fn count_dropped(&self, reason: DropReason) {
+        if let Some(reason) = self.fork.reason(reason) {
+            self.counters.count_dropped(reason);
+        }
+    }
+
+    /// Whether this process is a fork of the one that made the layer. Then nothing is captured any
+    /// more: the thread that delivers was not taken over.
+    pub(crate) fn is_forked(&self) -> bool {
+        if self.fork.is_noticed(self.now()) {
+            // Nobody is admitted any more, and nobody waits for a thread that is not there.
+            self.in_flight.store(usize::MAX / 2, Ordering::Relaxed);
+            self.queue.cut_off();
+            while let Some((_, seed)) = self.queue.pop() {
+                self.count_dropped(DropReason::Forked);
+                drop(seed);
+            }
+            print(
+                "this process was forked from one that captures activities, and nothing delivers its own: \
+                 its requests have no rows and count as dropped (forked); call tracing_activity::init in \
+                 the child, after the fork",
+            );
+        }
+        self.fork.is_known()
+    }
+
+    /// Counts what the fork will never finish: no lock is taken, since who held it may not be here.
+    pub(crate) fn settle_fork(&self) {
+        self.set_enabled(false);
+        if self.fork.settle() {
+            let left = self.counters.snapshot(0).in_flight();
+            self.counters.count_dropped_many(DropReason::Forked, left);
+        }
     }
 
     /// Whether this callsite is known to mean nothing to this layer: the question that every span
@@ -357,6 +412,37 @@ impl Shared {
     /// A running request ended.
     pub(super) fn ended(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a request that is given up may go on, and tell its end: as many as may be captured do.
+    pub(super) fn goes_on(&self) -> bool {
+        let may = self.going_on.fetch_add(1, Ordering::Relaxed) < self.config.max_in_flight;
+        if !may {
+            self.went_on();
+        }
+        may
+    }
+
+    /// A request that was given up ended.
+    pub(super) fn went_on(&self) {
+        self.going_on.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The record of a request of which nothing else is known: it has no fields, no fingerprint and
+    /// no trace.
+    #[cold]
+    pub(super) fn outline(
+        self: &Arc<Self>,
+        id: ActivityId,
+        when: Timestamp,
+        callsite: &'static Callsite,
+        started: u64,
+    ) -> Box<Buffer> {
+        let mut buffer = self.pool.pop().unwrap_or_else(|| Box::new(Buffer::new(Arc::clone(self))));
+        buffer.begin(id, when);
+        buffer.epoch = Epoch::NONE;
+        buffer.begin_span(0, callsite, 0, started);
+        buffer
     }
 
     /// Empties the pools for good: what they hold refers to this, and this to them.
@@ -417,20 +503,27 @@ impl Shared {
         self.roots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the requests that have been running at least for `age`, as abandoned.
-    pub(crate) fn abandon_older_than(&self, age: std::time::Duration) {
+    /// Gives up every request there is, for good: nothing that comes later is delivered.
+    pub(crate) fn abandon_all(&self) {
+        // What this thread is inside of is known in full.
+        thread::release(self.layer);
+        self.abandon(Duration::ZERO, true);
+    }
+
+    /// Gives up the requests that have been running at least for `age`.
+    fn abandon(&self, age: Duration, last: bool) {
         let now = self.now();
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         // Ending a request, or dropping its last root, must not happen under the lock.
         let roots: Vec<Arc<Root>> = self.roots().iter().filter_map(Weak::upgrade).collect();
         for root in roots {
-            root.abandon(now, age);
+            root.abandon(now, age, last);
         }
     }
 
-    /// Ends what has outlived the configured lifetime.
+    /// Gives up what has outlived the configured lifetime.
     pub(crate) fn abandon_old(&self) {
-        self.abandon_older_than(self.config.max_lifetime);
+        self.abandon(self.config.max_lifetime, false);
         if let Some(bridge) = &self.bridge {
             bridge.tick();
         }

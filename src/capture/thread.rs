@@ -146,6 +146,21 @@ fn put_newest(root: Arc<Root>) {
     drop(other);
 }
 
+/// Gives back what this thread holds of this layer's requests, whose spans it stays inside of.
+#[cold]
+pub(super) fn release(layer: u32) {
+    let held = with_thread(|thread| {
+        let of_layer = thread.actives.iter_mut().filter(|active| active.layer == layer);
+        let held = of_layer.filter_map(|it| Some((Arc::clone(&it.root), it.buffer.take()?)));
+        held.collect::<Vec<_>>()
+    });
+    // It may seal the activity: not while this thread's state is borrowed.
+    for (root, buffer) in held.into_iter().flatten() {
+        root.entered();
+        root.check_in(buffer);
+    }
+}
+
 impl ThreadState {
     /// The root that began last on this thread, if the open span with this id is its root span.
     #[inline]

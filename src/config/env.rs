@@ -121,7 +121,7 @@ variables! {
     ACTIVITY_MAX_ROW_BYTES: "size, at most `1GiB`", "`256KiB`", "Size of all fields of one activity.";
     ACTIVITY_MAX_DEPTH: "number, 1 to 250", "`64`", "Nesting recorded.";
     ACTIVITY_MAX_IN_FLIGHT: "number, at least 1", "`10000`", "Requests captured at one time.";
-    ACTIVITY_MAX_LIFETIME: "duration, `1ms` to `365d`", "`10m`", "Age at which an unfinished request is sent as abandoned.";
+    ACTIVITY_MAX_LIFETIME: "duration, `1ms` to `365d`", "`10m`", "Age at which an unfinished request has a row that says so. If it ends after all, that is a second row.";
 }
 
 /// A variable's value cannot be used.

@@ -149,7 +149,8 @@ pub struct CaptureConfig {
     pub max_depth: usize,
     /// Requests captured at one time. `ACTIVITY_MAX_IN_FLIGHT`.
     pub max_in_flight: usize,
-    /// Age at which an unfinished request is sent as abandoned. `ACTIVITY_MAX_LIFETIME`.
+    /// Age at which an unfinished request has a row that says so; if it ends after all, that is a second
+    /// row, a `late_end`. `ACTIVITY_MAX_LIFETIME`.
     pub max_lifetime: Duration,
 }
 

@@ -106,6 +106,7 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         if let Some(running) = &self.running {
+            running.shared.is_forked();
             stats = running.counters.snapshot(running.queue.len());
         }
         stats.outside = outside();
@@ -136,10 +137,14 @@ impl Handle {
     /// Waits until everything that ended before the call has met its fate, at most for
     /// `deadline`. Tells whether it did.
     ///
-    /// It blocks the thread: in async code, call it in `spawn_blocking`.
+    /// It blocks the thread: in async code, call it in `spawn_blocking`. In a fork of the process it
+    /// says `false` at once.
     #[must_use]
     pub fn flush(&self, deadline: Duration) -> bool {
         let Some(running) = &self.running else { return true };
+        if running.shared.is_forked() {
+            return false;
+        }
         let end = Instant::now() + deadline.min(YEAR);
         let stored = running.worker.flush(deadline);
         // A request that ended before has been decided, so its spans wait already.
@@ -160,6 +165,9 @@ impl Handle {
     #[must_use]
     pub fn prepared(&self, deadline: Duration) -> Option<Result<(), Error>> {
         let Some(running) = &self.running else { return Some(Ok(())) };
+        if running.shared.is_forked() {
+            return None;
+        }
         running.worker.prepared(deadline).map(|answer| answer.map_err(Error::from))
     }
 
@@ -200,12 +208,23 @@ impl Handle {
         running.map_or(SamplingPolicy::OFF, |running| running.shared.sampling())
     }
 
+    /// Ends capture in a fork of the process. Nobody is waited for: no other thread was taken over.
+    fn end_fork(&self, running: &Arc<Running>) -> ShutdownReport {
+        running.shared.settle_fork();
+        // What exports spans and metrics would wait for its threads when it is dropped.
+        std::mem::forget(Arc::clone(running));
+        ShutdownReport::of_fork(self.stats())
+    }
+
     pub(super) fn shutdown(&self, deadline: Option<Duration>) -> ShutdownReport {
         let Some(running) = &self.running else { return ShutdownReport::of_nothing() };
+        if running.shared.is_forked() {
+            return self.end_fork(running);
+        }
         running.shared.set_enabled(false);
         running.shared.say_notices();
         // Requests that nobody will finish any more are rows too.
-        running.shared.abandon_older_than(Duration::ZERO);
+        running.shared.abandon_all();
         let deadline = deadline.unwrap_or(running.shutdown_timeout);
         #[cfg(feature = "otlp")]
         let end = Instant::now() + deadline.min(YEAR);
@@ -319,8 +338,12 @@ impl ShutdownGuard {
 
     /// Ends capture and delivers what is waiting, at most for `deadline`.
     ///
-    /// Requests still running are sent as abandoned. What could not be delivered in time is
-    /// counted and reported. It blocks the thread: in async code, call it in `spawn_blocking` or
+    /// In a process that was forked after `init` there is nothing to deliver with: it returns at once,
+    /// and what the process began counts as dropped.
+    ///
+    /// Requests still running have a row that tells what is known of them: `incomplete`, of the
+    /// `error_kind` `abandoned`, and nobody's fault unless something went wrong by then. What could not
+    /// be delivered in time is counted and reported. It blocks the thread: in async code, call it in `spawn_blocking` or
     /// at the end of `main`.
     #[allow(clippy::must_use_candidate, reason = "the report is for those who want it")]
     pub fn shutdown(self, deadline: Duration) -> ShutdownReport {

@@ -96,6 +96,7 @@ pub(crate) fn metrics(stats: &Stats, capacity: u64, spans: Option<&SpanFigures>)
         erred(processed, "rule", dropped.rule),
         erred(processed, "in_flight", dropped.in_flight),
         erred(processed, "already_shutdown", dropped.shutdown),
+        erred(processed, "forked", dropped.forked),
         gauge("activity.processor.queue.size", ACTIVITIES, "Activities waiting", stats.queued),
         gauge(
             "activity.processor.queue.capacity",
@@ -117,6 +118,12 @@ pub(crate) fn metrics(stats: &Stats, capacity: u64, spans: Option<&SpanFigures>)
         ),
         counter("activity.exporter.retries", "{retry}", "Batches sent again", stats.retries),
         counter("activity.truncated", ACTIVITIES, "Activities cut to the caps", stats.truncated),
+        counter(
+            "activity.late_ends",
+            ACTIVITIES,
+            "Ends of requests that had been given up",
+            stats.late_ends,
+        ),
         counter("activity.late_spans", SPANS, "Spans begun after their activity", stats.late_spans),
         counter("activity.outside", "{call}", "Patches that found no activity", stats.outside),
         counter("activity.hidden", "{request}", "Requests not seen by the layer", stats.hidden),

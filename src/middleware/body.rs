@@ -17,7 +17,8 @@ use crate::capture::Breakage;
 pin_project! {
     /// The body of an answer of `RequestSpan`, whether tower's or actix-web's.
     ///
-    /// Its end is the request's end. Dropping it before means that the client went away.
+    /// Its end is the request's end. Dropping it before means that the client went away, or that the
+    /// runtime is shutting down.
     pub struct ResponseBody<B> {
         // Present until it is over: it is dropped inside of its span, and before the exchange.
         #[pin]

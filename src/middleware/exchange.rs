@@ -1,6 +1,7 @@
 //! [`Exchange`]: one request and its answer, from the head of the one to the end of the other.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Buf;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -18,8 +19,14 @@ use super::identity::Who;
 use super::layer::Settings;
 use super::span::{Head, Opened, header, name_call, name_request, name_route, open_span};
 use super::visit::Visitor;
-use crate::capture::{Breakage, Captured, CapturedBody, InCharge, Listener};
+use crate::capture::{
+    Breakage, Captured, CapturedBody, InCharge, Listener, guarded, is_ending_for, is_in_task,
+};
 use crate::model::known_method;
+
+/// By how much sooner than our clock says a client may find that its deadline is over, or by a tenth of
+/// it: its clock began before the request was sent.
+const EARLY: Duration = Duration::from_millis(10);
 
 /// What the request and its answer speak.
 #[derive(Debug)]
@@ -45,6 +52,10 @@ pub(super) struct Exchange {
     method: &'static str,
     /// The route that was told from inside, until it is recorded.
     told: Told,
+    /// For how long the client of what asks for a call waits.
+    deadline: Option<Duration>,
+    /// It began in a task of tokio's.
+    in_task: bool,
     /// What asks for a call is one, whatever the answer tells.
     only_grpc: bool,
     /// The status of the answer, once there is one.
@@ -77,7 +88,7 @@ impl Exchange {
         let mut exchange = Self::begin(settings, &Head::of(settings, parts))?;
         exchange.identify(&parts.extensions);
         if let Some(opened) = &settings.opened {
-            opened(&exchange.span, parts);
+            guarded(|| opened(&exchange.span, parts));
         }
         Some(exchange)
     }
@@ -112,6 +123,8 @@ impl Exchange {
             charge,
             span,
             identity: settings.identity,
+            deadline: call.as_ref().and_then(|_| grpc::timeout(&parts.headers)),
+            in_task: is_in_task(),
             protocol: call.map_or(Protocol::Http, Protocol::Asked),
             method: known_method(parts.method.as_str()),
             told: None,
@@ -361,8 +374,10 @@ impl Exchange {
     }
 
     fn identify(&mut self, extensions: &Extensions) {
-        if let Some(read) = self.identity {
-            self.is(&read(extensions));
+        if let Some(read) = self.identity
+            && let Some(who) = guarded(|| read(extensions))
+        {
+            self.is(&who);
         }
     }
 
@@ -427,6 +442,13 @@ impl Exchange {
         self.broke(breakage);
     }
 
+    /// Whether the time is over that the client gave to the call, which no code has ended yet.
+    fn is_too_late(&self) -> bool {
+        let (Some(deadline), Some(charge)) = (self.deadline, &self.charge) else { return false };
+        let early = EARLY.max(deadline / 10);
+        !self.has_code && charge.elapsed().saturating_add(early) >= deadline
+    }
+
     fn broke(&mut self, breakage: Breakage) {
         self.settle();
         self.span.record("error.type", breakage.as_str());
@@ -445,10 +467,31 @@ impl Drop for Exchange {
         if self.running || std::thread::panicking() {
             return self.broke(Breakage::Panic);
         }
+        if is_ending_for(self.in_task) {
+            if let Some(charge) = self.end() {
+                charge.abandoned();
+            }
+            return;
+        }
         if self.is_endless {
             return self.finish();
         }
+        let is_call = !matches!(self.protocol, Protocol::Http);
         self.settle();
+        if is_call && self.is_too_late() {
+            // Whoever noticed it first, the client or the server.
+            self.code(grpc::DEADLINE_EXCEEDED);
+            return self.finish();
+        }
+        if is_call && self.status.is_none() {
+            // A limit that the server keeps outside of this layer drops a call as a client does that
+            // cancels it, and nothing tells which it was.
+            self.code(grpc::CANCELLED);
+            if let Some(charge) = self.end() {
+                charge.cancelled();
+            }
+            return;
+        }
         if !self.has_failed {
             self.span.record("error.type", "client_disconnected");
         }

@@ -18,7 +18,8 @@ use crate::capture::Breakage;
 pin_project! {
     /// The future of [`RequestSpan`](super::RequestSpan).
     ///
-    /// Dropping it before it is ready means that the client went away.
+    /// Dropping it before it is ready means that the client went away, or that the runtime is shutting
+    /// down. Of a call of gRPC it may also be a limit that the server keeps outside of the layer.
     pub struct ResponseFuture<F> {
         // Dropped first, inside its span.
         #[pin]

@@ -10,6 +10,7 @@
 //! something that speaks no gRPC and is mapped by `http-grpc-status-mapping.md`.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -18,8 +19,11 @@ use percent_encoding::percent_decode;
 
 pub(super) const STATUS: &str = "grpc-status";
 pub(super) const MESSAGE: &str = "grpc-message";
+const TIMEOUT: &str = "grpc-timeout";
 
+pub(super) const CANCELLED: u16 = 1;
 pub(super) const UNKNOWN: u16 = 2;
+pub(super) const DEADLINE_EXCEEDED: u16 = 4;
 pub(super) const UNIMPLEMENTED: u16 = 12;
 
 /// The last code that gRPC defines.
@@ -83,6 +87,25 @@ pub(super) fn status(headers: &HeaderMap) -> Option<u16> {
     Some(code.and_then(|code| code.parse().ok()).filter(|code| *code <= LAST).unwrap_or(UNKNOWN))
 }
 
+/// For how long the client waits for the call, where it tells: at most eight digits and a unit.
+pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(TIMEOUT)?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|it| it.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_hours(number),
+        "M" => Duration::from_mins(number),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
 /// What went wrong, in the service's words.
 pub(super) fn message(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let text = headers.get(MESSAGE)?.as_bytes();
@@ -133,5 +156,28 @@ mod tests {
             assert_eq!(wire(&headers), expected, "{content_type}");
         }
         assert_eq!(wire(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_timeout_is_digits_and_a_unit() {
+        for (text, expected) in [
+            ("50m", Some(Duration::from_millis(50))),
+            ("1S", Some(Duration::from_secs(1))),
+            ("2M", Some(Duration::from_mins(2))),
+            ("99999999H", Some(Duration::from_hours(99_999_999))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("7n", Some(Duration::from_nanos(7))),
+            ("0m", Some(Duration::ZERO)),
+            ("m", None),
+            ("", None),
+            ("5", None),
+            ("5s", None),
+            ("-5m", None),
+            ("+5m", None),
+            ("100000000m", None),
+        ] {
+            let headers = [(TIMEOUT.parse().unwrap(), text.parse().unwrap())];
+            assert_eq!(timeout(&headers.into_iter().collect()), expected, "{text:?}");
+        }
     }
 }

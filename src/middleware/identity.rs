@@ -9,7 +9,7 @@ use http::{Extensions, Request};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::capture::CurrentActivity;
+use crate::capture::{CurrentActivity, guarded};
 
 /// The application's user data, as its authentication leaves it in the extensions of a request.
 ///
@@ -162,7 +162,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let who = who::<T>(request.extensions());
+        let who = guarded(|| who::<T>(request.extensions())).unwrap_or_default();
         if (who.user.is_some() || who.session.is_some())
             && let Some(activity) = CurrentActivity::get()
         {

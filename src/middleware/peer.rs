@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use http::request::Parts;
 
 use super::layer::Settings;
+use crate::capture::guarded;
 use crate::config::Networks;
 
 /// The other end of the connection, be it the client or a proxy.
@@ -22,7 +23,7 @@ impl Peer {
     /// The peer of a request, where anybody knows it.
     pub(super) fn of(settings: &Settings, parts: &Parts) -> Option<Self> {
         if let Some(read) = &settings.peer {
-            return settings.or_unix(read(parts));
+            return settings.or_unix(guarded(|| read(parts)).flatten());
         }
         told(parts).or(settings.or_unix(None))
     }

@@ -18,7 +18,7 @@ use super::peer::Peer;
 use super::traceparent::{trace_of, trace_state};
 #[cfg(feature = "axum")]
 use crate::capture::is_public_route;
-use crate::capture::{Listener, REQUEST_TARGET};
+use crate::capture::{Listener, REQUEST_TARGET, guarded};
 use crate::config::TraceparentTrust;
 use crate::model::{SpanId, known_method};
 use crate::redact::{self, Redactor};
@@ -242,7 +242,7 @@ fn version(version: Version) -> &'static str {
 /// The route's template: what the application reads, else what axum matched. How axum serves what has no
 /// route is none.
 pub(super) fn route<'a>(settings: &Settings, parts: &'a Parts) -> Option<Cow<'a, str>> {
-    if let Some(route) = settings.route.as_ref().and_then(|read| read(parts)) {
+    if let Some(route) = settings.route.as_ref().and_then(|read| guarded(|| read(parts))?) {
         return Some(Cow::Owned(route));
     }
     #[cfg(feature = "axum")]

@@ -236,8 +236,11 @@ pub struct Activity {
     pub sample_weight: f32,
     /// Something was cut to stay within the caps.
     pub truncated: bool,
-    /// Something is missing that should be here: the request never ended, or logging it failed.
+    /// Something is missing that should be here: the request had not ended, or logging it failed.
     pub incomplete: bool,
+    /// The request was given up, at its age, and has a row that tells so; this is its second, of the
+    /// same id, which tells how it ended after all.
+    pub late_end: bool,
     /// Spans left out because of the caps.
     pub dropped_spans: u32,
     /// The trace, when it was kept.

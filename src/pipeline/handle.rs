@@ -25,13 +25,18 @@ pub struct WorkerHandle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Whether everything was delivered or refused before the deadline.
+    /// Whether everything was delivered or refused before the deadline, and nothing is in flight.
     pub complete: bool,
     /// The counters at the end.
     pub stats: Stats,
 }
 
 impl ShutdownReport {
+    /// The report of a fork, in which nothing delivers.
+    pub(crate) fn of_fork(stats: Stats) -> Self {
+        Self { complete: stats.dropped.forked == 0, stats }
+    }
+
     /// The report where nothing was captured.
     pub(crate) fn of_nothing() -> Self {
         Self { complete: true, stats: Stats::default() }
@@ -75,7 +80,8 @@ impl WorkerHandle {
         {
             print(&format!("not every activity was stored: {stats}"));
         }
-        ShutdownReport { complete: !shared.cut.load(Ordering::SeqCst), stats }
+        let complete = !shared.cut.load(Ordering::SeqCst) && stats.in_flight() == 0;
+        ShutdownReport { complete, stats }
     }
 
     /// Waits until everything pushed before the call has met its fate, `deadline` from now at the

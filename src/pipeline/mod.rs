@@ -24,7 +24,7 @@ mod handle;
 mod queue;
 pub(crate) mod silence;
 mod stats;
-mod warnings;
+pub(crate) mod warnings;
 mod worker;
 
 pub use handle::{ShutdownReport, WorkerHandle};

@@ -98,17 +98,21 @@ pub enum DropReason {
     InFlight,
     /// The process was ending.
     Shutdown,
+    /// The process is a fork of the one that captures, and nothing delivers in it. In its counters this
+    /// is also the fate of what waited at the fork, which the other process delivers.
+    Forked,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::QueueBytes,
         Self::Filtered,
         Self::Rule,
         Self::InFlight,
         Self::Shutdown,
+        Self::Forked,
     ];
 
     /// The reason's name.
@@ -121,6 +125,7 @@ impl DropReason {
             Self::Rule => "rule",
             Self::InFlight => "in_flight",
             Self::Shutdown => "shutdown",
+            Self::Forked => "forked",
         }
     }
 }
@@ -258,6 +263,12 @@ impl Queue {
     pub fn close(&self) {
         self.word.fetch_or(CLOSED, Ordering::SeqCst);
         self.wake.notify_one();
+    }
+
+    /// The same where no worker is left to be told.
+    pub(crate) fn cut_off(&self) {
+        self.word.fetch_or(CLOSED, Ordering::SeqCst);
+        self.awake();
     }
 
     /// Takes the next seed and the bytes it was counted with.

@@ -25,6 +25,7 @@ struct Requests {
     dropped: [AtomicU64; DropReason::ALL.len()],
     late_spans: AtomicU64,
     hidden: AtomicU64,
+    late_ends: AtomicU64,
     panics: AtomicU64,
     truncated: AtomicU64,
     cut: AtomicU64,
@@ -66,6 +67,12 @@ impl Counters {
         self.requests.0.hidden.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The end of an activity that had been given up is an activity of its own, with a fate of its own.
+    pub fn count_late_end(&self) {
+        self.requests.0.late_ends.fetch_add(1, Ordering::Relaxed);
+        self.count_created();
+    }
+
     /// A panic was caught in this crate's or the application's code.
     pub fn count_panic(&self) {
         self.requests.0.panics.fetch_add(1, Ordering::Relaxed);
@@ -81,7 +88,7 @@ impl Counters {
         self.requests.0.cut.fetch_add(things.into(), Ordering::Relaxed);
     }
 
-    pub(super) fn count_dropped_many(&self, reason: DropReason, rows: u64) {
+    pub(crate) fn count_dropped_many(&self, reason: DropReason, rows: u64) {
         self.requests.0.dropped[reason as usize].fetch_add(rows, Ordering::SeqCst);
     }
 
@@ -107,7 +114,8 @@ impl Counters {
     #[must_use]
     pub fn snapshot(&self, queued: usize) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-        let Requests { dropped, late_spans, hidden, panics, truncated, cut } = &self.requests.0;
+        let Requests { dropped, late_spans, late_ends, hidden, panics, truncated, cut } =
+            &self.requests.0;
         let dropped = |reason: DropReason| get(&dropped[reason as usize]);
         let Delivery { stored, failed, retries, batches } = &self.worker.0;
         // Fates before `created`, so that nothing has met its fate before it began.
@@ -121,12 +129,14 @@ impl Counters {
                 rule: dropped(DropReason::Rule),
                 in_flight: dropped(DropReason::InFlight),
                 shutdown: dropped(DropReason::Shutdown),
+                forked: dropped(DropReason::Forked),
             },
             created: 0,
             queued: queued as u64,
             retries: get(retries),
             batches: get(batches),
             late_spans: get(late_spans),
+            late_ends: get(late_ends),
             outside: 0,
             hidden: get(hidden),
             panics: get(panics),
@@ -144,7 +154,7 @@ impl Counters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Activities that began.
+    /// Activities that began: requests, and the late ends of those that had been given up.
     pub created: u64,
     /// Activities that the sink acknowledged.
     pub stored: u64,
@@ -161,6 +171,8 @@ pub struct Stats {
     pub batches: u64,
     /// Spans that began after their activity had ended.
     pub late_spans: u64,
+    /// Ends of requests that had been given up at their age: each is a second row.
+    pub late_ends: u64,
     /// Calls of `with_activity` in this process where there was no activity.
     pub outside: u64,
     /// Requests without a row: a filter hides their spans from the layer, or another activity layer of
@@ -190,6 +202,8 @@ pub struct Dropped {
     pub in_flight: u64,
     /// The process was ending.
     pub shutdown: u64,
+    /// The process was a fork, in which nothing delivers.
+    pub forked: u64,
 }
 
 impl Dropped {
@@ -207,7 +221,7 @@ impl Dropped {
     }
 
     fn by_reason(&self) -> [(DropReason, u64); DropReason::ALL.len()] {
-        let Self { queue_full, queue_bytes, filtered, rule, in_flight, shutdown } = *self;
+        let Self { queue_full, queue_bytes, filtered, rule, in_flight, shutdown, forked } = *self;
         [
             (DropReason::QueueFull, queue_full),
             (DropReason::QueueBytes, queue_bytes),
@@ -215,6 +229,7 @@ impl Dropped {
             (DropReason::Rule, rule),
             (DropReason::InFlight, in_flight),
             (DropReason::Shutdown, shutdown),
+            (DropReason::Forked, forked),
         ]
     }
 }
@@ -259,6 +274,7 @@ impl fmt::Display for Stats {
             ("truncated", self.truncated),
             ("texts cut", self.cut),
             ("late spans", self.late_spans),
+            ("late ends", self.late_ends),
             ("writes outside", self.outside),
             ("requests hidden by a filter or a second layer", self.hidden),
             ("panics", self.panics),

@@ -106,6 +106,7 @@ columns! {
     sample_weight: Plain = "Float32", activity.sample_weight;
     truncated: Plain = "Bool", activity.truncated;
     incomplete: Plain = "Bool", activity.incomplete;
+    late_end: Plain = "Bool", activity.late_end;
     dropped_spans: Plain = "UInt32", activity.dropped_spans;
     batch_id: Plain = "UUID", batch_id;
     span_name: Lists<Symbols> = "Array(LowCardinality(String))", spans.iter().map(|it| &it.name);

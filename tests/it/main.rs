@@ -8,6 +8,7 @@ mod caps;
 mod changes;
 mod columns;
 mod docs;
+mod ends;
 mod events;
 mod handoff;
 mod heads;

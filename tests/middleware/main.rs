@@ -4,6 +4,7 @@
 mod answers;
 mod caller;
 mod capture;
+mod ends;
 mod many;
 mod place;
 mod rpc;

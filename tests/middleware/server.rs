@@ -122,7 +122,12 @@ impl Server {
 
     /// Sends a request, reads until `part` came, and goes away.
     pub(crate) fn leave_after(&self, target: &str, part: &str) {
-        let mut stream = self.send("GET", target, "");
+        let _ = self.begin("GET", target, "", part).shutdown(Shutdown::Both);
+    }
+
+    /// Sends a request and reads until `part` came.
+    pub(crate) fn begin(&self, method: &str, target: &str, headers: &str, part: &str) -> TcpStream {
+        let mut stream = self.send(method, target, headers);
         let mut seen = String::new();
         let mut buffer = [0; 64];
         while !seen.contains(part) {
@@ -130,7 +135,7 @@ impl Server {
             assert!(count > 0, "the answer ended before {part:?}: {seen}");
             seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
-        let _ = stream.shutdown(Shutdown::Both);
+        stream
     }
 
     /// Waits until so many activities have met their fate.
@@ -146,6 +151,11 @@ impl Server {
         self.guard.stats()
     }
 
+    /// Waits until so many are under way.
+    pub(crate) fn wait_for_open(&self, count: u64) {
+        wait_until(&format!("{count} requests"), || self.guard.stats().in_flight() == count);
+    }
+
     /// The activities so far, once there are `count` of them.
     pub(crate) fn activities(&self, count: usize) -> Vec<Activity> {
         self.wait_for(count as u64);
@@ -157,6 +167,15 @@ impl Server {
         let mut activities = self.activities(1);
         assert_eq!(activities.len(), 1, "{activities:#?}");
         activities.remove(0)
+    }
+
+    /// Ends the capture while the service goes on, and stops that; gives everything that was recorded.
+    pub(crate) fn end_capture(self) -> (Vec<Activity>, Stats) {
+        let report = self.guard.shutdown(DEADLINE);
+        assert!(report.complete, "{}", report.stats);
+        let _ = self.stop.send(());
+        self.thread.join().unwrap();
+        (self.sink.activities(), report.stats)
     }
 
     /// Stops the service; gives everything that was recorded.

@@ -54,5 +54,9 @@ async fn ask(channel: Channel, behaviour: Behaviour) -> Result<(), Status> {
         while parts.message().await?.is_some() {}
         return Ok(());
     }
+    if behaviour == Behaviour::LeavesMidway {
+        client.server_streaming(request, path, codec).await?.into_inner().message().await?;
+        return Ok(());
+    }
     client.unary(request, path, codec).await.map(|_| ())
 }

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -40,6 +40,15 @@ pub(super) fn sent(
         return Ok(Answer { status: 0, took: begin.elapsed() });
     }
     let mut answer = Vec::new();
+    if behaviour == Behaviour::LeavesMidway {
+        while !String::from_utf8_lossy(&answer).contains("part ") {
+            let mut bytes = [0; 256];
+            let count = stream.read(&mut bytes)?;
+            ensure!(count > 0, "the answer ended before its first part");
+            answer.extend(&bytes[..count]);
+        }
+        stream.shutdown(Shutdown::Both)?;
+    }
     // A server that fails may reset the connection.
     let _ = stream.read_to_end(&mut answer);
     let took = begin.elapsed();
@@ -76,7 +85,12 @@ pub(super) fn two(address: SocketAddr, behaviour: Behaviour) -> Result<Answer> {
         let status = match request.await? {
             Ok(response) => {
                 let status = response.status().as_u16();
-                response.into_body().collect().await?;
+                let mut body = response.into_body();
+                if behaviour == Behaviour::LeavesMidway {
+                    body.frame().await.context("no first part")??;
+                } else {
+                    body.collect().await?;
+                }
                 status
             }
             // The stream was reset before there was an answer.

@@ -112,14 +112,16 @@ fn equal(found: &str, expected: &str) -> Found {
 /// Whose fault it was, and for what the client cannot know, of which kind.
 fn outcome(behaviour: Behaviour, outcome: &str, kind: &str) -> Found {
     let expected = match behaviour {
-        Behaviour::NotFound | Behaviour::Leaves => "client_fault",
+        Behaviour::NotFound | Behaviour::Leaves | Behaviour::LeavesMidway => "client_fault",
         Behaviour::Broken | Behaviour::Panic => "server_fault",
         _ => "success",
     };
     equal(outcome, expected)?;
     let fits = match behaviour {
         Behaviour::Panic => kind == "panic",
-        Behaviour::Leaves => matches!(kind, "cancelled" | "client_disconnected"),
+        Behaviour::Leaves | Behaviour::LeavesMidway => {
+            matches!(kind, "cancelled" | "client_disconnected")
+        }
         // The application may say more than the status does.
         Behaviour::NotFound | Behaviour::Broken => true,
         _ => kind.is_empty(),
@@ -133,12 +135,13 @@ fn duration(behaviour: Behaviour, seen: &Observed, micros: u64) -> Found {
     let least = match behaviour {
         Behaviour::Slow => PAUSE * PARTS,
         Behaviour::Leaves => PATIENCE,
+        Behaviour::LeavesMidway => PAUSE,
         _ => Duration::from_micros(1),
     };
     let most = SLACK
         + Duration::from_micros(match behaviour {
             // The server learns of it later than the client knows it.
-            Behaviour::Leaves => seen.stored,
+            Behaviour::Leaves | Behaviour::LeavesMidway => seen.stored,
             _ => seen.took,
         });
     if (least..=most).contains(&found) {

@@ -34,18 +34,20 @@ pub(crate) enum Behaviour {
     Panic,
     Slow,
     Leaves,
+    LeavesMidway,
     Nested,
     Spawned,
 }
 
 impl Behaviour {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Fine,
         Self::NotFound,
         Self::Broken,
         Self::Panic,
         Self::Slow,
         Self::Leaves,
+        Self::LeavesMidway,
         Self::Nested,
         Self::Spawned,
     ];
@@ -59,6 +61,7 @@ impl Behaviour {
             Self::Panic => "panic",
             Self::Slow => "slow stream",
             Self::Leaves => "client leaves",
+            Self::LeavesMidway => "client leaves midway",
             Self::Nested => "nested spans",
             Self::Spawned => "spawned child",
         }
@@ -71,7 +74,7 @@ impl Behaviour {
             Self::NotFound => ("/users/404", "/users/{id}"),
             Self::Broken => ("/broken", "/broken"),
             Self::Panic => ("/panic", "/panic"),
-            Self::Slow => ("/slow", "/slow"),
+            Self::Slow | Self::LeavesMidway => ("/slow", "/slow"),
             Self::Leaves => ("/hang", "/hang"),
             Self::Nested => ("/nested", "/nested"),
             Self::Spawned => ("/spawned", "/spawned"),
@@ -85,7 +88,7 @@ impl Behaviour {
             Self::NotFound => ("User", "404"),
             Self::Broken => ("Broken", ""),
             Self::Panic => ("Panic", ""),
-            Self::Slow => ("Slow", ""),
+            Self::Slow | Self::LeavesMidway => ("Slow", ""),
             Self::Leaves => ("Hang", ""),
             Self::Nested => ("Nested", ""),
             Self::Spawned => ("Spawned", ""),

@@ -95,21 +95,32 @@ const NO_PATH: Untold = Untold {
 const CALLED_BY_CODE: [Untold; 2] = [
     Untold {
         column: Column::Method,
-        when: &[Behaviour::Panic, Behaviour::Leaves],
+        when: &[Behaviour::Panic, Behaviour::Leaves, Behaviour::LeavesMidway],
         because: "the span is that of any request; only a code tells that it was a call",
     },
     Untold {
         column: Column::Route,
-        when: &[Behaviour::Panic, Behaviour::Leaves],
+        when: &[Behaviour::Panic, Behaviour::Leaves, Behaviour::LeavesMidway],
         because: "the span is that of any request; only a code tells that it was a call",
     },
 ];
+
+const ENDS_UNTOLD: Untold = Untold {
+    column: Column::Outcome,
+    when: &[Behaviour::LeavesMidway],
+    because: "nothing is said when the body is dropped, and a body that was sent in full need not be \
+              asked for its end: it looks the same",
+};
+
+/// Of a call that is dropped before its answer.
+const DROPPED_BY_WHOM: &str = "a limit that the server keeps outside of the layer drops a call as its client \
+                               does: the code is CANCELLED, and nobody is blamed";
 
 const GOES_ON: &str = "the handler goes on when the client has left, and its answer counts";
 
 const ENDS_WITH_HEAD: Untold = Untold {
     column: Column::Duration,
-    when: &[Behaviour::Slow],
+    when: &[Behaviour::Slow, Behaviour::LeavesMidway],
     because: "the span ends with the head of the answer, before its body",
 };
 
@@ -121,7 +132,7 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "tower-http `TraceLayer`",
         counts: true,
         protocol: Protocol::Http1,
-        untold: &[NO_ROUTE],
+        untold: &[NO_ROUTE, ENDS_UNTOLD],
         serve: |listener| on_tokio(listener, axum::trace_layer),
     },
     Setup {
@@ -130,7 +141,7 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "axum-tracing-opentelemetry",
         counts: true,
         protocol: Protocol::Http1,
-        untold: &[ENDS_WITH_HEAD],
+        untold: &[ENDS_WITH_HEAD, ENDS_UNTOLD],
         serve: |listener| on_tokio(listener, axum::opentelemetry),
     },
     Setup {
@@ -148,7 +159,14 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "`RequestSpanLayer`",
         counts: true,
         protocol: Protocol::Grpc,
-        untold: &[],
+        untold: &[
+            Untold { column: Column::Status, when: &[Behaviour::Leaves], because: DROPPED_BY_WHOM },
+            Untold {
+                column: Column::Outcome,
+                when: &[Behaviour::Leaves],
+                because: DROPPED_BY_WHOM,
+            },
+        ],
         serve: |listener| on_tokio(listener, tonic::ours),
     },
     Setup {
@@ -157,7 +175,7 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "`warp::trace::request`",
         counts: true,
         protocol: Protocol::Http1,
-        untold: &[NO_ROUTE, ENDS_WITH_HEAD],
+        untold: &[NO_ROUTE, ENDS_WITH_HEAD, ENDS_UNTOLD],
         serve: |listener| on_tokio(listener, warp::trace),
     },
     Setup {
@@ -166,7 +184,7 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "tracing-actix-web",
         counts: true,
         protocol: Protocol::Http1,
-        untold: &[],
+        untold: &[ENDS_UNTOLD],
         serve: actix::tracing_logger,
     },
     Setup {
@@ -187,6 +205,7 @@ pub(crate) const ALL: &[Setup] = &[
         untold: &[
             NO_ROUTE,
             ENDS_WITH_HEAD,
+            ENDS_UNTOLD,
             Untold { column: Column::Status, when: &[Behaviour::Leaves], because: GOES_ON },
             Untold { column: Column::Outcome, when: &[Behaviour::Leaves], because: GOES_ON },
             Untold { column: Column::Start, when: &[Behaviour::Leaves], because: GOES_ON },
@@ -199,7 +218,7 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "`salvo::logging::Logger`",
         counts: true,
         protocol: Protocol::Http1,
-        untold: &[NO_ROUTE, ENDS_WITH_HEAD],
+        untold: &[NO_ROUTE, ENDS_WITH_HEAD, ENDS_UNTOLD],
         serve: |listener| on_tokio(listener, salvo::logger),
     },
     Setup {
@@ -244,7 +263,7 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "tonic-tracing-opentelemetry",
         counts: false,
         protocol: Protocol::Grpc,
-        untold: &[NO_PATH, ENDS_WITH_HEAD],
+        untold: &[NO_PATH, ENDS_WITH_HEAD, ENDS_UNTOLD],
         serve: |listener| on_tokio(listener, tonic::opentelemetry),
     },
 ];

@@ -3,5 +3,6 @@
 
 mod answers;
 mod caller;
+mod ends;
 mod server;
 mod targets;

@@ -77,7 +77,8 @@ impl Server {
         Self::new(config(), RequestSpan::new(), routes)
     }
 
-    fn send(&self, method: &str, target: &str, headers: &str) -> TcpStream {
+    /// Sends a request and leaves the answer unread.
+    pub(crate) fn send(&self, method: &str, target: &str, headers: &str) -> TcpStream {
         self.send_bytes(format!("{method} {target} HTTP/1.1\r\n{headers}").as_bytes())
     }
 

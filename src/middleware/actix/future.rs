@@ -14,13 +14,15 @@ use tracing::instrument::Instrumented;
 use super::body::following;
 use super::head::{response_parts, set_cookies, status_parts};
 use super::layer::ReadWho;
+use crate::capture::guarded;
 use crate::middleware::body::ResponseBody;
 use crate::middleware::exchange::Exchange;
 
 pin_project! {
     /// The future of [`RequestSpan`](super::RequestSpan).
     ///
-    /// Dropping it before it is ready means that the client went away.
+    /// Dropping it before it is ready means that the client went away, or that the runtime is shutting
+    /// down.
     pub struct ResponseFuture<F> {
         // Dropped first, inside its span.
         #[pin]
@@ -81,7 +83,10 @@ fn answered<B: MessageBody>(
     identity: Option<ReadWho>,
 ) -> ServiceResponse<ResponseBody<B>> {
     if let Some(read) = identity {
-        exchange.is(&read(&response.request().extensions()));
+        let extensions = response.request().extensions();
+        if let Some(who) = guarded(|| read(&extensions)) {
+            exchange.is(&who);
+        }
     }
     let parts = response_parts(&response);
     exchange.answered(&parts);

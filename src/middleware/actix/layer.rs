@@ -12,6 +12,7 @@ use tracing::{Instrument as _, Span};
 
 use super::future::ResponseFuture;
 use super::head;
+use crate::capture::guarded;
 use crate::config::{ClientAddressHeader, Networks, TraceparentTrust};
 use crate::middleware::body::ResponseBody;
 use crate::middleware::exchange::Exchange;
@@ -113,10 +114,13 @@ impl RequestSpan {
     fn open(&self, request: &ServiceRequest) -> Option<Exchange> {
         let mut exchange = head::open(&self.settings, request)?;
         if let Some(read) = self.identity {
-            exchange.is(&read(&request.extensions()));
+            let extensions = request.extensions();
+            if let Some(who) = guarded(|| read(&extensions)) {
+                exchange.is(&who);
+            }
         }
         if let Some(opened) = &self.opened {
-            opened(exchange.span(), request);
+            guarded(|| opened(exchange.span(), request));
         }
         Some(exchange)
     }

@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS {database}.activities{local}{on_cluster}
     sample_weight    Float32 COMMENT 'Requests this trace stands for',
     truncated        Bool,
     incomplete       Bool,
+    late_end         Bool COMMENT 'Second row of a request that was given up and ended after all',
     dropped_spans    UInt32,
     batch_id         UUID COMMENT 'The insert, and its deduplication token',
 

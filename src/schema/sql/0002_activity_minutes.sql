@@ -44,6 +44,8 @@ SELECT
     sumMap(map(toUInt16(16 * log2(greatest(duration, 1))), toUInt64(1))) AS dur_hist,
     sumMap(map(toUInt16(16 * log2(greatest(if(response_start = 0, duration, response_start), 1))), toUInt64(1))) AS start_hist
 FROM {database}.activities{local}
+-- A request counts by its first row.
+WHERE NOT late_end
 GROUP BY minute, service, okind, ekind, route, outcome, site_version;
 
 CREATE TABLE IF NOT EXISTS {database}.activity_minutes{on_cluster} AS {database}.activity_minutes_local

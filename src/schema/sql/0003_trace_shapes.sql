@@ -75,7 +75,7 @@ SELECT
         (toUInt16(length(a.span_name) - 1) AS rank, a.activity_id, a.span_name, a.span_parent, a.span_error),
         rank) AS example
 FROM {database}.activities{local} AS a
-WHERE a.trace_hash != ''
+WHERE a.trace_hash != '' AND NOT a.late_end
 GROUP BY a.service, a.trace_hash;
 
 CREATE TABLE IF NOT EXISTS {database}.trace_shapes{on_cluster} AS {database}.trace_shapes_local

@@ -70,6 +70,7 @@ fn cut(run: &Run, answer: &Answer) {
         assert_eq!(count(row, "requests"), run.ledger.len() as u64);
         assert_eq!(count(row, "cut"), those(|it| it.truncated));
         assert_eq!(count(row, "without_end"), those(|it| it.incomplete));
+        assert_eq!(count(row, "ended_later"), those(|it| it.late_end));
         assert_eq!(count(row, "spans_lost"), rows.iter().map(|it| it.dropped_spans).sum::<u64>());
         let batches: BTreeSet<_> = rows.iter().map(|it| &it.batch_id).collect();
         assert_eq!(count(row, "batches"), batches.len() as u64);

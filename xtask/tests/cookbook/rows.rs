@@ -35,6 +35,7 @@ pub(crate) struct Row {
     pub(crate) batch_id: String,
     pub(crate) truncated: bool,
     pub(crate) incomplete: bool,
+    pub(crate) late_end: bool,
     pub(crate) dropped_spans: u64,
     pub(crate) span_name: Vec<String>,
     pub(crate) span_parent: Vec<usize>,
@@ -54,7 +55,7 @@ SELECT when, toString(toStartOfMinute(when)) AS minute, toString(toStartOfHour(w
 toString(toDate(when)) AS day, toUnixTimestamp64Micro(when) AS micros, duration, response_start, \
 outcome, status, method, route, url, okind, oid, ekind, error, error_kind, user_id, session_id, \
 service, host, site_revision, trace_hash, kept_because, sample_weight, activity_id, batch_id, \
-truncated, incomplete, dropped_spans, span_name, span_parent, span_start, span_duration, \
+truncated, incomplete, late_end, dropped_spans, span_name, span_parent, span_start, span_duration, \
 span_error, attr_key, attr_value, event_level, event_message, event_fields \
 FROM activities ORDER BY when, activity_id \
 SETTINGS output_format_json_quote_64bit_integers = 0";
