@@ -207,13 +207,13 @@ fn empty_elements_hide_no_client() {
 
 #[test]
 fn what_comes_by_a_unix_socket_is_believed_where_the_word_unix_is_set() {
-    let served = || index().layer(RequestSpanLayer::new().unix_socket());
+    let app = || index().layer(RequestSpanLayer::new().unix_socket());
     for (trusted, expected) in [("unix", Some("203.0.113.0")), ("private", None)] {
         let mut config = config();
         config.http.trusted_proxies = trusted.parse().unwrap();
         // Nobody tells this server who connects.
         let server = Server::run(config, move |listener| async move {
-            axum::serve(listener, served()).await.unwrap();
+            axum::serve(listener, app()).await.unwrap();
         });
         let headers = format!("x-forwarded-for: 203.0.113.9\r\ntraceparent: {TRACEPARENT}\r\n");
         server.request("GET", "/", &headers);

@@ -44,29 +44,24 @@ fn send(server: &Server, head: &[u8]) -> String {
 #[test]
 fn a_target_is_stored_as_it_was_sent() {
     for app in [ours, tower_http] {
-        for (method, target, url, oid) in [
-            ("GET", "/healthz", "/healthz", "/healthz"),
-            ("GET", "//admin", "//admin", "//admin"),
-            ("GET", "//x/healthz", "//x/healthz", "//x/healthz"),
-            ("GET", "///", "///", "///"),
-            ("GET", "//", "//", "//"),
-            (
-                "GET",
-                "//evil.example/healthz?a=1",
-                "//evil.example/healthz?a=?",
-                "//evil.example/healthz",
-            ),
-            ("GET", "//ana:s3cret@host/p", "//[secret]@host/p", "//[secret]@host/p"),
-            ("GET", "/a//b", "/a//b", "/a//b"),
-            ("GET", "/%2F%2Fadmin", "/%2F%2Fadmin", "/%2F%2Fadmin"),
-            ("OPTIONS", "*", "*", "*"),
-            ("CONNECT", "a.b:443", "a.b:443", "a.b:443"),
-            ("GET", "http://ana:s3cret@shop//x/healthz", "//x/healthz", "//x/healthz"),
-            ("GET", "http://shop", "/", "/"),
-            ("GET", "/x#s3cret", "/x", "/x"),
+        for (method, target, url) in [
+            ("GET", "/healthz", "/healthz"),
+            ("GET", "//admin", "//admin"),
+            ("GET", "//x/healthz", "//x/healthz"),
+            ("GET", "///", "///"),
+            ("GET", "//", "//"),
+            ("GET", "//evil.example/healthz?a=1", "//evil.example/healthz?a=?"),
+            ("GET", "//ana:s3cret@host/p", "//[secret]@host/p"),
+            ("GET", "/a//b", "/a//b"),
+            ("GET", "/%2F%2Fadmin", "/%2F%2Fadmin"),
+            ("OPTIONS", "*", "*"),
+            ("CONNECT", "a.b:443", "a.b:443"),
+            ("GET", "http://ana:s3cret@shop//x/healthz", "//x/healthz"),
+            ("GET", "http://shop", "/"),
+            ("GET", "/x#s3cret", "/x"),
         ] {
             let it = asked(app, format!("{method} {target} HTTP/1.1\r\n").as_bytes());
-            assert_eq!((&*it.url, &*it.oid), (url, oid), "{method} {target}");
+            assert_eq!(it.url, url, "{method} {target}");
             assert!(!format!("{it:?}").contains("s3cret"), "{it:#?}");
         }
     }
