@@ -34,6 +34,7 @@ pub mod fetch;
 pub mod host;
 pub mod http;
 pub mod locate;
+pub mod proxy;
 pub mod server;
 
 mod config;

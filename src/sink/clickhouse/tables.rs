@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use ::clickhouse::Row;
-use ::clickhouse::error::{Error, Result};
 use serde::Deserialize;
 
 use super::ClickHouseSink;
 use super::failure::code;
+use super::http::{Error, Result};
 use crate::config::ClickHouse;
 use crate::schema::{
     COLUMNS, HIST_QUANTILE, LATEST_VERSION, Retained, SchemaOptions, VERSION_TABLE, migrations,
@@ -39,7 +38,7 @@ pub(super) fn options(config: &ClickHouse) -> SchemaOptions {
     }
 }
 
-#[derive(Deserialize, Row)]
+#[derive(Deserialize)]
 struct Column {
     table: String,
     name: String,
