@@ -40,11 +40,13 @@ impl Class {
 
 const TABLE: &str = include_str!("codes.txt");
 
-/// A line of the table, its code and name, with its group.
+/// A line of the table, its code and name, with its group. Two of them are for people.
 struct Entry {
     code: u32,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for people, and for the tests that hold it"))]
     name: &'static str,
     class: Class,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for people, and for the tests that hold it"))]
     reason: &'static str,
 }
 

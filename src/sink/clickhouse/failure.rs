@@ -132,9 +132,6 @@ impl Place {
 
     fn right(&self, code: u32, said: &str) -> SinkError {
         let Self { origin, database, user } = self;
-        if let (164, Some((name, value))) = (code, setting_in(said)) {
-            return self.constrained(name, value, said);
-        }
         SinkError::configuration(match code {
             497 => format!(
                 "the user {user:?} lacks a right: ACTIVITY_USER needs INSERT on {database}.activities, and CREATE and ALTER on {database}.* where ACTIVITY_MIGRATE is true ({said})"
