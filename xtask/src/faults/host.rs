@@ -105,7 +105,7 @@ pub(super) fn run(scenario: Scenario, shared: &Site) -> anyhow::Result<Outcome> 
     // Tables are made past the proxy, unless it is the making that is looked at.
     let config = site.config(&site.server.url)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(ClickHouseSink::new(&config, PATIENCE).prepare())?;
+    runtime.block_on(make_tables(&config))?;
     if !scenario.sql.is_empty() {
         site.server.query(&scenario.sql.replace("{db}", &config.database))?;
     }
@@ -114,11 +114,9 @@ pub(super) fn run(scenario: Scenario, shared: &Site) -> anyhow::Result<Outcome> 
         past.database.clone_from(&config.database);
         past
     };
-    let pipeline = PipelineConfig {
-        batch_interval: Duration::from_millis(100),
-        timeout: scenario.timeout,
-        ..PipelineConfig::default()
-    };
+    let mut pipeline = PipelineConfig::default();
+    pipeline.batch_interval = Duration::from_millis(100);
+    pipeline.timeout = scenario.timeout;
     let (queue, counters) = (Arc::new(Queue::new(&pipeline)), Arc::new(Counters::new()));
     let before = resident();
     let start = Instant::now();
@@ -175,6 +173,20 @@ pub(super) fn run(scenario: Scenario, shared: &Site) -> anyhow::Result<Outcome> 
     handle.shutdown(Duration::ZERO);
     site.server.query(&format!("DROP DATABASE {}", config.database))?;
     Ok(outcome)
+}
+
+/// Makes the tables, also within a quota.
+async fn make_tables(config: &ClickHouse) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    let mut sink = ClickHouseSink::new(config, PATIENCE);
+    loop {
+        match sink.prepare().await {
+            Err(error) if error.is_busy() && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            done => return Ok(done?),
+        }
+    }
 }
 
 impl Outcome {
