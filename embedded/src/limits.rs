@@ -28,7 +28,8 @@ impl Limits {
 
     /// Elements of its profile: the settings themselves, then the constraints on them.
     pub(crate) fn profile(&self) -> (String, String) {
-        let element = |(name, value): &(String, String)| format!("      <{name}>{value}</{name}>\n");
+        let element =
+            |(name, value): &(String, String)| format!("      <{name}>{value}</{name}>\n");
         let settings = self.settings.iter().chain(&self.pinned).map(element).collect();
         let pinned = self.pinned.iter();
         (settings, pinned.map(|(name, _)| format!("        <{name}><const/></{name}>\n")).collect())

@@ -271,7 +271,8 @@ mod tests {
 
     #[test]
     fn a_request_is_changed_by_its_parameters() {
-        let it = Request { target: "/?query=INSERT+INTO+x&a=1&b=2".to_owned(), ..Request::default() };
+        let it =
+            Request { target: "/?query=INSERT+INTO+x&a=1&b=2".to_owned(), ..Request::default() };
         assert!(it.is_insert());
         assert_eq!((it.parameter("b"), it.parameter("c")), (Some("2"), None));
         let it = it.keeping(|name| name != "a").with("c", "3");

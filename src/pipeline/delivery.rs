@@ -141,7 +141,9 @@ impl Delivery {
                     self.limits.stored(part.bytes());
                     self.watch.settle(rows, |it| it.count_stored(rows));
                 }
-                Sent::Refused(error) if part.len() > 1 && (refusals > 0 || error.is_too_large()) => {
+                Sent::Refused(error)
+                    if part.len() > 1 && (refusals > 0 || error.is_too_large()) =>
+                {
                     if error.is_too_large() {
                         self.limits.too_large(part.bytes());
                         self.watch.warnings.warn(
@@ -390,9 +392,8 @@ impl Watch {
         }
         for (reason, count) in stats.dropped.since(&self.dropped) {
             if let Some(remedy) = remedy(reason).filter(|_| count > 0) {
-                let text = format!(
-                    "activities are being dropped: {remedy}; the total comes at the end"
-                );
+                let text =
+                    format!("activities are being dropped: {remedy}; the total comes at the end");
                 self.warnings.warn(About::Dropped(reason), &text);
             }
         }

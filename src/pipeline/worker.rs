@@ -141,7 +141,8 @@ impl Worker {
                 continue;
             }
             let due = since + interval.min(YEAR);
-            if Instant::now() >= due || self.fills_a_small_batch() || !queue.sleep(Sleep::Gathering) {
+            if Instant::now() >= due || self.fills_a_small_batch() || !queue.sleep(Sleep::Gathering)
+            {
                 return true;
             }
             self.delivery.rest(Some(due), true).await;

@@ -43,10 +43,16 @@ const TABLE: &str = include_str!("codes.txt");
 /// A line of the table, its code and name, with its group. Two of them are for people.
 struct Entry {
     code: u32,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for people, and for the tests that hold it"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for people, and for the tests that hold it")
+    )]
     name: &'static str,
     class: Class,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for people, and for the tests that hold it"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for people, and for the tests that hold it")
+    )]
     reason: &'static str,
 }
 
@@ -134,9 +140,7 @@ mod tests {
         let (before, rest) = page.split_once("<!-- codes: begin -->\n").unwrap();
         let (there, after) = rest.split_once("<!-- codes: end -->").unwrap();
         if there != table {
-            let page = format!(
-                "{before}<!-- codes: begin -->\n{table}<!-- codes: end -->{after}"
-            );
+            let page = format!("{before}<!-- codes: begin -->\n{table}<!-- codes: end -->{after}");
             std::fs::write(path, page).unwrap();
             panic!("docs/delivery.md held another table of codes; it was written anew");
         }

@@ -68,7 +68,9 @@ impl Place {
             413 => SinkError::too_large(format!(
                 "{said}; a proxy before ClickHouse takes less at a time: raise its limit (client_max_body_size in nginx, and its kind elsewhere), or lower ACTIVITY_BATCH_BYTES; batches are made smaller meanwhile"
             )),
-            429 | 503 => SinkError::busy(format!("{origin} is busy: it {}", &said[origin.len() + 1..])),
+            429 | 503 => {
+                SinkError::busy(format!("{origin} is busy: it {}", &said[origin.len() + 1..]))
+            }
             408 | 425 | 500.. => SinkError::retryable(said),
             200..300 => SinkError::configuration(format!(
                 "{said}; that is not what ClickHouse answers: check that ACTIVITY_DB is the address of a ClickHouse server with the database {database}"
@@ -90,7 +92,9 @@ impl Place {
             class = Class::Data;
         }
         // The whole server is short of memory, not this insert of what it may take.
-        if code == 241 && ["(total)", "otal memory", "erver memory"].iter().any(|it| answer.contains(it)) {
+        if code == 241
+            && ["(total)", "otal memory", "erver memory"].iter().any(|it| answer.contains(it))
+        {
             class = Class::Busy;
         }
         let mismatch = match code {
@@ -101,7 +105,9 @@ impl Place {
         // The base table has the rows already; only the same token completes the view.
         if answer.contains("while pushing to view") {
             return match class {
-                Class::Busy => SinkError::busy(format!("{origin} is busy in a view on {database}.activities: {said}")),
+                Class::Busy => SinkError::busy(format!(
+                    "{origin} is busy in a view on {database}.activities: {said}"
+                )),
                 Class::Passing => SinkError::retryable(format!(
                     "a view on {database}.activities cannot store now: {said}"
                 )),

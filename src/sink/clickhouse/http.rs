@@ -299,14 +299,19 @@ fn connector(_: &str) -> std::result::Result<Connector, String> {
     tcp.set_nodelay(true);
     let builder = hyper_rustls::HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-        .map_err(|error| format!("the certificates that this machine trusts cannot be read: {error}"))?;
+        .map_err(|error| {
+            format!("the certificates that this machine trusts cannot be read: {error}")
+        })?;
     Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
 }
 
 #[cfg(not(feature = "tls"))]
 fn connector(url: &str) -> std::result::Result<Connector, String> {
     if url.starts_with("https:") {
-        return Err("https:// needs the feature `tls` of tracing-activity; or use http:// in ACTIVITY_DB".to_owned());
+        return Err(
+            "https:// needs the feature `tls` of tracing-activity; or use http:// in ACTIVITY_DB"
+                .to_owned(),
+        );
     }
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
@@ -331,9 +336,7 @@ mod tests {
     fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Answer {
         let headers = headers
             .iter()
-            .map(|(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_static(value))
-            })
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
         read(StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
     }

@@ -201,7 +201,10 @@ impl Sink for ClickHouseSink {
         })
     }
 
-    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, std::result::Result<(), SinkError>> {
+    fn write<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, std::result::Result<(), SinkError>> {
         Box::pin(async move {
             let written = within(self.timeout, self.insert(batch)).await;
             written.map_err(|error| self.place.explain(&error))

@@ -16,7 +16,10 @@ const CONSEQUENCES: [(&str, &str); 7] = [
         "deduplicate_blocks_in_dependent_materialized_views",
         "the views, such as activity_minutes, may count a repeated insert twice",
     ),
-    ("async_insert", "the server may lose rows that it said are stored, and store repeated ones twice"),
+    (
+        "async_insert",
+        "the server may lose rows that it said are stored, and store repeated ones twice",
+    ),
     ("distributed_foreground_insert", "a cluster may lose rows that it said are stored"),
     (
         "input_format_native_allow_types_conversion",
@@ -30,7 +33,8 @@ pub(super) async fn in_force(client: &Client) -> Result<Vec<(String, String)>> {
     let mut settings = INSERT_SETTINGS.to_vec();
     settings.push(TOKEN);
     let names: Vec<String> = settings.iter().map(|(name, _)| format!("'{name}'")).collect();
-    let sql = format!("SELECT name, value FROM system.settings WHERE name IN ({})", names.join(", "));
+    let sql =
+        format!("SELECT name, value FROM system.settings WHERE name IN ({})", names.join(", "));
     client.query(&sql).with_settings(&settings).fetch_all().await
 }
 

@@ -14,7 +14,8 @@ pub(super) const TOO_LARGE: &str = "<html>\r\n<head><title>413 Request Entity To
 
 /// An error as ClickHouse words it.
 pub(super) fn error(code: u32) -> Reply {
-    let text = format!("Code: {code}. DB::Exception: made up by a proxy. (MADE_UP) (version 26.7.2.1)");
+    let text =
+        format!("Code: {code}. DB::Exception: made up by a proxy. (MADE_UP) (version 26.7.2.1)");
     Reply::new(500, &text).with("X-ClickHouse-Exception-Code", &code.to_string())
 }
 
@@ -48,7 +49,11 @@ pub(super) fn during(outage: Duration, action: Action) -> Rule {
 pub(super) fn everything_during(outage: Duration, action: Action) -> Rule {
     let first = OnceLock::new();
     Box::new(move |_| {
-        if first.get_or_init(Instant::now).elapsed() > outage { Action::Pass } else { action.clone() }
+        if first.get_or_init(Instant::now).elapsed() > outage {
+            Action::Pass
+        } else {
+            action.clone()
+        }
     })
 }
 

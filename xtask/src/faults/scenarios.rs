@@ -82,7 +82,11 @@ pub(super) fn all(short: bool) -> Vec<Scenario> {
         lied("stored, answered 1001", true, error(1001)),
         lied("stored, answered 49", false, error(49)),
         lied("stored, answered 117", false, error(117)),
-        lied("stored, answered 117 without the header", false, Reply::new(500, "Code: 117. DB::Exception: no")),
+        lied(
+            "stored, answered 117 without the header",
+            false,
+            Reply::new(500, "Code: 117. DB::Exception: no"),
+        ),
         lied("stored, answered 241", false, error(241)),
         lied("stored, answered 413", false, Reply::new(413, super::rules::TOO_LARGE)),
         lied("stored, answered 502", false, page(502)),
@@ -134,7 +138,11 @@ pub(super) fn all(short: bool) -> Vec<Scenario> {
         paged("404 for a while", 404),
         paged("429 for a while", 429),
         paged("503 for a while", 503),
-        scenario("403 to everything for a while", false, everything_during(outage, Action::Answer(page(403)))),
+        scenario(
+            "403 to everything for a while",
+            false,
+            everything_during(outage, Action::Answer(page(403))),
+        ),
         // Answers without an end.
         scenario(
             "an answer of 1 GiB",
