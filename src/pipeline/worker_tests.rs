@@ -419,7 +419,7 @@ fn a_small_size_that_was_learned_does_not_slow_delivery_down() {
         rig.push(status);
     }
     // The interval is never over, and no flush asks: full batches go at once.
-    sink.wait(|scene| scene.stored.len() >= 9000);
+    sink.wait(|scene| scene.stored.len() >= 9800);
     rig.shutdown(LONG);
 }
 

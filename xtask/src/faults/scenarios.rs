@@ -161,9 +161,9 @@ pub(super) fn all(short: bool) -> Vec<Scenario> {
             ),
         ),
         scenario(
-            "headers of 64 MiB",
+            "headers of 8 MiB",
             false,
-            during(outage / 4, Action::Answer(page(200).with("X-Flood", &"x".repeat(64 << 20)))),
+            during(outage / 4, Action::Answer(page(200).with("X-Flood", &"x".repeat(8 << 20)))),
         ),
         Scenario {
             timeout: Duration::from_secs(1),
@@ -203,7 +203,7 @@ pub(super) fn all(short: bool) -> Vec<Scenario> {
                 settings: vec![("max_memory_usage".to_owned(), "40000000".to_owned())],
                 ..Limits::default()
             }),
-            rows: if short { 10_000 } else { 40_000 },
+            rows: if short { 10_000 } else { 20_000 },
             text: 2048,
             most_inserts: 1000,
             ..scenario("max_memory_usage of 40 MB", false, honest())
