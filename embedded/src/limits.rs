@@ -28,11 +28,14 @@ impl Limits {
 
     /// Elements of its profile: the settings themselves, then the constraints on them.
     pub(crate) fn profile(&self) -> (String, String) {
-        let element =
-            |(name, value): &(String, String)| format!("      <{name}>{value}</{name}>\n");
-        let settings = self.settings.iter().chain(&self.pinned).map(element).collect();
-        let pinned = self.pinned.iter();
-        (settings, pinned.map(|(name, _)| format!("        <{name}><const/></{name}>\n")).collect())
+        let (mut settings, mut constraints) = (String::new(), String::new());
+        for (name, value) in self.settings.iter().chain(&self.pinned) {
+            settings += &["      <", name, ">", value, "</", name, ">\n"].concat();
+        }
+        for (name, _) in &self.pinned {
+            constraints += &["        <", name, "><const/></", name, ">\n"].concat();
+        }
+        (settings, constraints)
     }
 
     /// The element of its quota.

@@ -234,9 +234,10 @@ fn ask(upstream: &str, request: &Request) -> io::Result<Vec<u8>> {
     let mut head = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
     let own = ["connection", "content-length", "transfer-encoding"];
     for (name, value) in request.headers.iter().filter(|(name, _)| !own.contains(&&**name)) {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head += &[name, ": ", value, "\r\n"].concat();
     }
-    head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n", request.body.len()));
+    let length = request.body.len().to_string();
+    head += &["content-length: ", &length, "\r\nconnection: close\r\n\r\n"].concat();
     server.write_all(head.as_bytes())?;
     server.write_all(&request.body)?;
     let mut bytes = Vec::new();
@@ -251,10 +252,10 @@ fn pass(mut client: &TcpStream, upstream: &str, request: &Request) -> io::Result
 fn answer(mut client: &TcpStream, reply: &Reply) -> io::Result<()> {
     let mut head = format!("HTTP/1.1 {} Status\r\nconnection: close\r\n", reply.status);
     for (name, value) in &reply.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head += &[name, ": ", value, "\r\n"].concat();
     }
     let length = reply.body.len() as u64 * reply.times;
-    head.push_str(&format!("content-length: {length}\r\n\r\n"));
+    head += &["content-length: ", &length.to_string(), "\r\n\r\n"].concat();
     client.write_all(head.as_bytes())?;
     for _ in 0..reply.times {
         if !reply.pause.is_zero() {

@@ -58,17 +58,15 @@ struct Entry {
 
 fn entries() -> impl Iterator<Item = Entry> {
     let mut group = (Class::Unknown, "");
-    TABLE.lines().filter_map(move |line| match line.strip_prefix("  ") {
-        Some(line) => {
+    TABLE.lines().filter_map(move |line| {
+        if let Some(line) = line.strip_prefix("  ") {
             let (code, name) = line.split_once(' ')?;
-            Some(Entry { code: code.parse().ok()?, name, class: group.0, reason: group.1 })
+            return Some(Entry { code: code.parse().ok()?, name, class: group.0, reason: group.1 });
         }
-        None => {
-            let (class, reason) = line.split_once(": ")?;
-            let (_, class) = Class::ALL.into_iter().find(|(name, _)| *name == class)?;
-            group = (class, reason);
-            None
-        }
+        let (class, reason) = line.split_once(": ")?;
+        let (_, class) = Class::ALL.into_iter().find(|(name, _)| *name == class)?;
+        group = (class, reason);
+        None
     })
 }
 

@@ -158,9 +158,8 @@ impl ClickHouseSink {
         let mut sql = tables::options(&self.config)
             .fill("SELECT count() FROM {database}.activities WHERE batch_id = ?");
         if first >= 0 && last < FAR {
-            sql.push_str(&format!(
-                " AND when BETWEEN fromUnixTimestamp64Micro(toInt64({first})) AND fromUnixTimestamp64Micro(toInt64({last}))"
-            ));
+            let time = |micros: i64| format!("fromUnixTimestamp64Micro(toInt64({micros}))");
+            sql += &[" AND when BETWEEN ", &time(first), " AND ", &time(last)].concat();
         }
         match self.client.query(&sql).bind(&batch.id().to_string()).fetch_one::<u64>().await {
             Ok(count) => Ok(Some(usize::try_from(count).unwrap_or(usize::MAX))),
