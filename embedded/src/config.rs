@@ -21,6 +21,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::hex::hex;
+use crate::limits::Limits;
 
 /// Queries of `default` until its quota is used up; the engine's own session runs four.
 pub(crate) const DEFAULT_USER_QUERIES: u32 = 6;
@@ -102,7 +103,8 @@ fn system_log(name: &str) -> String {
 }
 
 /// Users, their profiles, quotas and grants.
-pub(crate) fn users_xml(writer_password: &str, reader_password: &str) -> String {
+pub(crate) fn users_xml(writer_password: &str, reader_password: &str, limits: &Limits) -> String {
+    let ((settings, constraints), quota) = (limits.profile(), limits.quota());
     let mut writer = grant(&format!("{} ON *.*", WRITER_RIGHTS.join(", ")));
     for engine in TABLE_ENGINES {
         writer.push_str(&grant(&format!("TABLE ENGINE ON {engine}")));
@@ -126,8 +128,8 @@ pub(crate) fn users_xml(writer_password: &str, reader_password: &str) -> String 
     </default>
     <activity>
       <implicit_select>0</implicit_select>
-      <constraints>
-        <merge_tree_disk><const/></merge_tree_disk>
+{settings}      <constraints>
+{constraints}        <merge_tree_disk><const/></merge_tree_disk>
         <merge_tree_storage_policy><const/></merge_tree_storage_policy>
       </constraints>
     </activity>
@@ -147,7 +149,7 @@ pub(crate) fn users_xml(writer_password: &str, reader_password: &str) -> String 
         <queries>{DEFAULT_USER_QUERIES}</queries>
       </interval>
     </default>
-    <activity></activity>
+    <activity>{quota}</activity>
     <activity_reader></activity_reader>
   </quotas>
   <users>
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn passwords_are_stored_as_digests() {
-        let users = users_xml("correct horse", "battery staple");
+        let users = users_xml("correct horse", "battery staple", &Limits::default());
         assert!(!users.contains("correct horse"));
         assert!(!users.contains("battery staple"));
         // printf %s "correct horse" | sha256sum

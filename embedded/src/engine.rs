@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::error::{Context as _, Error};
+use crate::limits::Limits;
 use crate::program::Program;
 use crate::ready::Ready;
 use crate::words::Words;
@@ -48,6 +49,8 @@ pub struct Options {
     pub reader_password: String,
     /// Memory the engine may use, in bytes; default 4 GiB. Beyond it queries fail, not the engine.
     pub memory_bytes: u64,
+    /// What [`WRITER`] may not do; default nothing more than its rights.
+    pub limits: Limits,
     /// The engine; default the library in the cache folder.
     pub program: Program,
     /// How long the engine may take until it is ready; default 60 s.
@@ -63,6 +66,7 @@ impl Default for Options {
             writer_password: "activity".to_owned(),
             reader_password: "reader".to_owned(),
             memory_bytes: 4 << 30,
+            limits: Limits::default(),
             program: Program::Cached,
             patience: Duration::from_mins(1),
         }
@@ -76,6 +80,7 @@ impl fmt::Debug for Options {
             .field("http_port", &self.http_port)
             .field("tcp_port", &self.tcp_port)
             .field("memory_bytes", &self.memory_bytes)
+            .field("limits", &self.limits)
             .field("program", &self.program)
             .field("patience", &self.patience)
             .finish_non_exhaustive()
@@ -307,6 +312,7 @@ fn command(options: &Options, binary: &Path) -> Command {
         command.args(["--tcp-port", &port.to_string()]);
     }
     command.args(["--memory", &options.memory_bytes.to_string()]);
+    command.args(options.limits.arguments());
     match &options.program {
         Program::Cached => {}
         Program::Library(path) => {

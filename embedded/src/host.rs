@@ -31,6 +31,7 @@ use crate::config;
 use crate::error::{Context as _, Error};
 use crate::folder::DataFolder;
 use crate::http;
+use crate::limits::Limits;
 use crate::program::{self, CommandLine, Pipes, Program};
 use crate::ready::Ready;
 
@@ -51,6 +52,8 @@ pub struct Request {
     pub program: Program,
     /// Memory the engine may use.
     pub memory_bytes: u64,
+    /// What the writer may not do.
+    pub limits: Limits,
     /// Password of the writer.
     pub writer_password: String,
     /// Password of the reader.
@@ -96,7 +99,7 @@ fn host(request: &Request) -> Result<(), Error> {
 fn serve(request: &Request, folder: &DataFolder, stdin: Option<fs::File>) -> Result<(), Error> {
     let users = folder.write(
         "users.xml",
-        &config::users_xml(&request.writer_password, &request.reader_password),
+        &config::users_xml(&request.writer_password, &request.reader_password, &request.limits),
     )?;
     let server = folder.write("config.xml", &config::server_xml(&users, request.memory_bytes))?;
     let (ready_reader, ready) = pipe()?;

@@ -33,7 +33,9 @@ pub mod fetch;
 #[doc(hidden)]
 pub mod host;
 pub mod http;
+pub mod limits;
 pub mod locate;
+pub mod proxy;
 pub mod server;
 
 mod config;
@@ -47,6 +49,7 @@ mod words;
 
 pub use engine::{Engine, Options};
 pub use error::Error;
+pub use limits::Limits;
 pub use program::Program;
 pub use server::{Server, connect_or_start};
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use embedded_clickhouse::env;
 use embedded_clickhouse::host::{self, Request};
-use embedded_clickhouse::{Options, Program};
+use embedded_clickhouse::{Options, Program, limits};
 use lexopt::prelude::*;
 
 const USAGE: &str = "\
@@ -21,6 +21,9 @@ usage: embedded-clickhouse [options]
   --ready-file FILE   receives the readiness line when the engine is ready
   --keep-alive        do not stop when standard input ends
   --memory BYTES      memory the engine may use (default: 4 GiB)
+  --setting N=VALUE   a setting of the writer's profile
+  --pin N=VALUE       the same, which its queries may not change
+  --inserts N/SECS    how many inserts the writer may make in so many seconds
   --lib PATH          the engine's library (default: the one `cargo xtask engine` fetched)
   --clickhouse PATH   a `clickhouse` binary to run instead of the library
   --help              this text
@@ -45,6 +48,11 @@ fn main() -> ExitCode {
     }
 }
 
+fn pair(parser: &mut lexopt::Parser) -> Result<(String, String), lexopt::Error> {
+    let text = parser.value()?.string()?;
+    Ok(limits::pair(&text).ok_or("expected NAME=VALUE of letters, digits and underscores")?)
+}
+
 fn parse() -> Result<Option<Request>, lexopt::Error> {
     let defaults = Options::default();
     let mut request = Request {
@@ -55,6 +63,7 @@ fn parse() -> Result<Option<Request>, lexopt::Error> {
         keep_alive: false,
         program: Program::Cached,
         memory_bytes: defaults.memory_bytes,
+        limits: defaults.limits,
         writer_password: env::text(env::WRITER_PASSWORD).unwrap_or(defaults.writer_password),
         reader_password: env::text(env::READER_PASSWORD).unwrap_or(defaults.reader_password),
     };
@@ -67,6 +76,13 @@ fn parse() -> Result<Option<Request>, lexopt::Error> {
             Long("ready-file") => request.ready_file = Some(parser.value()?.into()),
             Long("keep-alive") => request.keep_alive = true,
             Long("memory") => request.memory_bytes = parser.value()?.parse()?,
+            Long("setting") => request.limits.settings.push(pair(&mut parser)?),
+            Long("pin") => request.limits.pinned.push(pair(&mut parser)?),
+            Long("inserts") => {
+                let text = parser.value()?.string()?;
+                let rate = limits::rate(&text);
+                request.limits.inserts = Some(rate.ok_or("expected --inserts N/SECONDS")?);
+            }
             Long("lib") => request.program = Program::Library(parser.value()?.into()),
             Long("clickhouse") => request.program = Program::Clickhouse(parser.value()?.into()),
             Short('h') | Long("help") => return Ok(None),

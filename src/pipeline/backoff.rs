@@ -44,6 +44,11 @@ impl Backoff {
         Self { pace, attempts: 0 }
     }
 
+    /// Whether nothing was waited for yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.attempts == 0
+    }
+
     pub(super) fn next(&mut self, error: &SinkError) -> Duration {
         let first = if error.is_configuration() {
             self.pace.configuration
@@ -56,7 +61,14 @@ impl Backoff {
         self.attempts = self.attempts.saturating_add(1);
         let wait = bound.mul_f64(fastrand::f64());
         // Rarely means rarely: a random part near zero would ask again at once.
-        if error.is_configuration() { wait.max(first) } else { wait }
+        if error.is_configuration() {
+            wait.max(first)
+        } else if error.is_retryable() {
+            wait
+        } else {
+            // Nobody knows whether this passes: more and more slowly, and certainly so.
+            wait.max(bound / 2)
+        }
     }
 }
 
@@ -78,6 +90,16 @@ mod tests {
             longest_seen = longest_seen.max(waits.into_iter().max().unwrap_or_default());
         }
         assert!(longest_seen > Duration::from_secs(50), "{longest_seen:?}");
+    }
+
+    #[test]
+    fn what_nobody_knows_is_asked_more_and_more_slowly() {
+        let mut backoff = Backoff::new(Pace::default());
+        for attempt in 0..30_u32 {
+            let wait = backoff.next(&SinkError::unknown("odd")).as_secs_f64();
+            let bound = (0.5 * 2_f64.powi(attempt.min(20) as i32)).min(60.0);
+            assert!((bound / 2.0..=bound).contains(&wait), "{attempt}: {wait}");
+        }
     }
 
     #[test]

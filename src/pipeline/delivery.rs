@@ -1,5 +1,9 @@
 //! [`Delivery`]: one batch until it has met its fate.
 //!
+//! A batch is repeated under its id until it is stored. It is halved only when the sink refuses it, or
+//! finds it too large, and holds nothing of it: before that the sink is asked, see
+//! [`Delivery::judge`].
+//!
 //! While a sink is being waited for, the worker still ticks, and still notices that the process
 //! ends.
 
@@ -15,12 +19,18 @@ use tokio::time::{Instant, timeout_at};
 use super::DropReason;
 use super::backoff::{Backoff, Pace};
 use super::handle::Shared;
+use super::limits::{Limits, SMALLEST};
+use super::stats::Dropped;
 use super::warnings::{About, Warnings};
+use crate::config::PipelineConfig;
 use crate::sink::{Batch, Sink, SinkError};
 
 const TICK: Duration = Duration::from_millis(500);
-/// How often an error that nobody knows is met before the batch is taken as refused.
-const PATIENCE: u32 = 5;
+/// How often in a row a refused batch is found to be missing, or to be stored, before that is believed
+/// of a batch that an earlier attempt may have stored: that attempt may still be under way.
+const LOOKS: u32 = 2;
+/// A batch of fewer bytes is not halved for want of memory: it waits.
+const FRUGAL: usize = 64 << 10;
 /// Refusals in search of bad rows, for one batch. Finding one row among 100,000 takes 35; beyond
 /// this many the part in hand fails as a whole.
 const REFUSALS: u32 = 1000;
@@ -34,6 +44,7 @@ pub(super) struct Delivery {
     sink: Box<dyn Sink>,
     ready: bool,
     pace: Pace,
+    limits: Limits,
     watch: Watch,
 }
 
@@ -45,8 +56,8 @@ struct Watch {
     warnings: Warnings,
     limit: Duration,
     hurried: bool,
-    /// Activities lost when that was last told.
-    lost: u64,
+    /// Activities dropped when that was last told.
+    dropped: Dropped,
 }
 
 /// How waiting for a sink's call ended.
@@ -59,9 +70,31 @@ enum Call<T> {
 
 enum Sent {
     Stored,
+    /// Refused or too large, and nothing of it is stored.
     Refused(SinkError),
     Closed(SinkError),
     Over,
+}
+
+/// What is known of a batch that the sink refused.
+enum Verdict {
+    /// Nothing of it is stored.
+    Absent,
+    /// All of it is.
+    Stored,
+    /// It may be.
+    Unclear,
+    Over,
+}
+
+/// What became of a batch's attempts so far.
+#[derive(Default)]
+struct Trail {
+    /// It may be stored.
+    doubt: bool,
+    /// How often in a row a refused batch was found missing, and found stored.
+    missing: u32,
+    found: u32,
 }
 
 impl Delivery {
@@ -70,18 +103,23 @@ impl Delivery {
         sink: Box<dyn Sink>,
         tick: Box<dyn FnMut() + Send>,
         pace: Pace,
-        timeout: Duration,
+        config: &PipelineConfig,
     ) -> Self {
         let watch = Watch {
             shared,
             tick,
             next_tick: Instant::now(),
             warnings: Warnings::default(),
-            limit: timeout.min(YEAR) + SLACK,
+            limit: config.timeout.min(YEAR) + SLACK,
             hurried: false,
-            lost: 0,
+            dropped: Dropped::default(),
         };
-        Self { sink, ready: false, pace, watch }
+        Self { sink, ready: false, pace, limits: Limits::new(config), watch }
+    }
+
+    /// What the sink bears.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Asks the sink once whether it is ready; the next batch asks again if it is not.
@@ -93,14 +131,28 @@ impl Delivery {
 
     /// Sends `batch` until it has met its fate. `false` when the deadline came first.
     pub(super) async fn deliver(&mut self, batch: Batch) -> bool {
+        let whole = batch.id();
         let mut parts = vec![batch];
-        let (mut patience, mut refusals) = (PATIENCE, REFUSALS);
+        let mut refusals = REFUSALS;
         while let Some(part) = parts.pop() {
             let rows = part.len() as u64;
-            match self.send(&part, &mut patience).await {
-                Sent::Stored => self.watch.settle(rows, |it| it.count_stored(rows)),
-                Sent::Refused(_) if part.len() > 1 && refusals > 0 => {
-                    refusals -= 1;
+            match self.send(&part, part.id() == whole).await {
+                Sent::Stored => {
+                    self.limits.stored(part.bytes());
+                    self.watch.settle(rows, |it| it.count_stored(rows));
+                }
+                Sent::Refused(error)
+                    if part.len() > 1 && (refusals > 0 || error.is_too_large()) =>
+                {
+                    if error.is_too_large() {
+                        self.limits.too_large(part.bytes());
+                        self.watch.warnings.warn(
+                            About::TooLarge,
+                            &format!("activities are sent in smaller batches: {error}"),
+                        );
+                    } else {
+                        refusals -= 1;
+                    }
                     let (left, right) = part.split();
                     parts.extend([right, left]);
                 }
@@ -122,11 +174,18 @@ impl Delivery {
         true
     }
 
-    async fn send(&mut self, batch: &Batch, patience: &mut u32) -> Sent {
+    /// Sends `batch` until it is stored, or refused for certain. `whole`: it is no half of another.
+    async fn send(&mut self, batch: &Batch, whole: bool) -> Sent {
         let mut backoff = Backoff::new(self.pace);
+        let mut trail = Trail::default();
+        let start = Instant::now();
         loop {
-            let error = match self.attempt(batch).await {
+            let (call, written) = self.attempt(batch).await;
+            let error = match call {
                 Call::Answered(Ok(())) => {
+                    if backoff.is_fresh() {
+                        self.limits.calm(start.elapsed());
+                    }
                     self.watch.recovered(self.sink.name());
                     return Sent::Stored;
                 }
@@ -141,15 +200,22 @@ impl Delivery {
             if error.is_closed() {
                 return Sent::Closed(error);
             }
+            trail.doubt |= written && !error.is_certain();
             if error.is_configuration() {
                 self.ready = false;
-            } else if error.is_rejected() {
-                return Sent::Refused(error);
-            } else if !error.is_retryable() {
-                *patience = patience.saturating_sub(1);
-                if *patience == 0 {
-                    return Sent::Refused(error);
+            }
+            if error.is_busy() {
+                self.limits.busy();
+            }
+            if written && is_refusal(&error, batch) {
+                match self.judge(batch, whole, &error, &mut trail).await {
+                    Verdict::Absent => return Sent::Refused(error),
+                    Verdict::Stored => return Sent::Stored,
+                    Verdict::Unclear => {}
+                    Verdict::Over => return Sent::Over,
                 }
+            } else {
+                (trail.missing, trail.found) = (0, 0);
             }
             self.watch.warn_of(&error);
             if !self.watch.pause(backoff.next(&error)).await {
@@ -159,13 +225,57 @@ impl Delivery {
         }
     }
 
-    async fn attempt(&mut self, batch: &Batch) -> Call<Result<(), SinkError>> {
-        match self.make_ready().await {
-            Call::Answered(Ok(())) => {}
-            other => return other,
+    /// Whether anything of a refused batch is stored.
+    ///
+    /// The sink is asked before the first refusal of a batch is believed, before one row is given up,
+    /// and wherever an attempt may have stored the batch. Then it has to be missing twice, with a pause
+    /// between: the earlier attempt may still be under way. A batch that is found complete is
+    /// repeated, because its views may lack it, and counts as stored when it is found so again.
+    async fn judge(
+        &mut self,
+        batch: &Batch,
+        whole: bool,
+        error: &SinkError,
+        trail: &mut Trail,
+    ) -> Verdict {
+        if !(trail.doubt || whole || batch.len() == 1) {
+            return Verdict::Absent;
         }
         let sink = &mut self.sink;
-        self.watch.call(async move { sink.write(batch).await }).await
+        let count = match self.watch.call(async move { sink.stored(batch).await }).await {
+            Call::Answered(Ok(count)) => count,
+            Call::Over => return Verdict::Over,
+            Call::Panicked => {
+                self.watch.shared.counters.count_panic();
+                return Verdict::Unclear;
+            }
+            Call::Answered(Err(_)) | Call::TooLong => return Verdict::Unclear,
+        };
+        match count {
+            None if trail.doubt => Verdict::Unclear,
+            None => Verdict::Absent,
+            Some(0) => {
+                (trail.missing, trail.found) = (trail.missing + 1, 0);
+                let believed = !trail.doubt || trail.missing >= LOOKS;
+                if believed { Verdict::Absent } else { Verdict::Unclear }
+            }
+            Some(count) => {
+                trail.doubt = true;
+                let complete = count >= batch.len() && !error.is_too_large();
+                (trail.missing, trail.found) = (0, trail.found + u32::from(complete));
+                if trail.found > LOOKS { Verdict::Stored } else { Verdict::Unclear }
+            }
+        }
+    }
+
+    /// Prepares the sink where it is not ready, and writes. Also answers whether it came to that.
+    async fn attempt(&mut self, batch: &Batch) -> (Call<Result<(), SinkError>>, bool) {
+        match self.make_ready().await {
+            Call::Answered(Ok(())) => {}
+            other => return (other, false),
+        }
+        let sink = &mut self.sink;
+        (self.watch.call(async move { sink.write(batch).await }).await, true)
     }
 
     async fn make_ready(&mut self) -> Call<Result<(), SinkError>> {
@@ -280,14 +390,14 @@ impl Watch {
         if stats.in_flight() > 0 && catch_unwind(AssertUnwindSafe(&mut self.tick)).is_err() {
             self.shared.counters.count_panic();
         }
-        let lost = stats.dropped.lost();
-        if lost > self.lost {
-            self.lost = lost;
-            self.warnings.warn(
-                About::Dropped,
-                "activities are being dropped: the sink is slower than they come, or away; the total comes at the end",
-            );
+        for (reason, count) in stats.dropped.since(&self.dropped) {
+            if let Some(remedy) = remedy(reason).filter(|_| count > 0) {
+                let text =
+                    format!("activities are being dropped: {remedy}; the total comes at the end");
+                self.warnings.warn(About::Dropped(reason), &text);
+            }
         }
+        self.dropped = stats.dropped;
     }
 
     fn settle(&self, rows: u64, count: impl FnOnce(&super::Counters)) {
@@ -307,5 +417,56 @@ impl Watch {
         if self.warnings.over(About::Configuration) || away {
             super::warnings::print(&format!("{sink} takes activities again"));
         }
+    }
+}
+
+/// Whether `error` asks for the batch to be halved, or given up.
+fn is_refusal(error: &SinkError, batch: &Batch) -> bool {
+    let one = batch.len() == 1;
+    match (error.is_rejected(), error.is_too_large(), error.is_busy()) {
+        (true, ..) => true,
+        // For want of memory no row is given up: memory comes back.
+        (_, true, true) => !one && batch.bytes() > FRUGAL,
+        // Who finds even this too large takes nothing at all, which is no row's fault.
+        (_, true, false) => batch.bytes() > SMALLEST,
+        _ => false,
+    }
+}
+
+/// Why activities are dropped, and what to do about it. What was dropped on purpose is no news.
+fn remedy(reason: DropReason) -> Option<&'static str> {
+    match reason {
+        DropReason::QueueFull => Some(
+            "as many rows wait as ACTIVITY_QUEUE_ROWS allows, because the sink is slower than they come, or away",
+        ),
+        DropReason::QueueBytes => Some(
+            "as many bytes wait as ACTIVITY_QUEUE_BYTES allows, because the sink is slower than they come, or away",
+        ),
+        DropReason::InFlight => Some(
+            "as many requests are under way as ACTIVITY_MAX_IN_FLIGHT allows: raise it, or look for requests that never end",
+        ),
+        DropReason::Shutdown => {
+            Some("they end after the worker: shut the layer down after the last request")
+        }
+        DropReason::Forked => {
+            Some("this process was forked after the layer was set up: call `init` in the child")
+        }
+        DropReason::Filtered | DropReason::Rule => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_for_a_loss_has_a_remedy_of_its_own() {
+        let remedies: Vec<_> = DropReason::ALL.into_iter().filter_map(remedy).collect();
+        assert_eq!(remedies.len(), DropReason::ALL.len() - 2);
+        for (at, one) in remedies.iter().enumerate() {
+            assert!(!remedies[at + 1..].contains(one), "{one}");
+        }
+        let in_flight = remedy(DropReason::InFlight).unwrap();
+        assert!(in_flight.contains("ACTIVITY_MAX_IN_FLIGHT") && !in_flight.contains("sink"));
     }
 }

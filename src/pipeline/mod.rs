@@ -10,7 +10,10 @@
 //!   `created = stored + failed + dropped` holds exactly; [`Stats`] shows it.
 //! - Memory is bounded by the queue's bytes and one batch, however long the sink is away.
 //! - A batch is frozen before it is first sent and repeated unchanged, so a sink that remembers
-//!   its id stores it once.
+//!   its id stores it once. Its rows travel under other ids, those of its halves, only while it is
+//!   certain that nothing of it is stored.
+//! - A row is given up only where the sink refuses that row, and is known not to hold it. Whatever else
+//!   happens passes, or a person repairs it: the batch waits.
 //! - The worker runs under no subscriber, on its own thread and runtime: delivering activities
 //!   never makes activities, and never depends on the application's runtime.
 //! - Code of others - a seed's conversion, a sink, the tick - may panic: it is caught and counted.
@@ -21,6 +24,7 @@
 mod backoff;
 mod delivery;
 mod handle;
+mod limits;
 mod queue;
 pub(crate) mod silence;
 mod stats;

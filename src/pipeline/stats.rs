@@ -220,6 +220,12 @@ impl Dropped {
         self.total() - self.filtered - self.rule
     }
 
+    /// Those left out since `before`.
+    pub(super) fn since(&self, before: &Self) -> impl Iterator<Item = (DropReason, u64)> {
+        let both = self.by_reason().into_iter().zip(before.by_reason());
+        both.map(|((reason, now), (_, before))| (reason, now.saturating_sub(before)))
+    }
+
     fn by_reason(&self) -> [(DropReason, u64); DropReason::ALL.len()] {
         let Self { queue_full, queue_bytes, filtered, rule, in_flight, shutdown, forked } = *self;
         [

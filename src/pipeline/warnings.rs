@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 pub(super) use crate::warn::print;
 
+use super::DropReason;
+
 /// What a line is about. Kinds are limited apart from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum About {
     Configuration,
     Unavailable,
     Failed,
-    Dropped,
+    TooLarge,
+    Dropped(DropReason),
     Panic,
 }
 
@@ -71,7 +74,7 @@ mod tests {
         assert!(!warnings.may_print(About::Configuration, wrong, now + SPACING));
         assert!(!warnings.may_print(About::Configuration, "no table", now));
         assert!(warnings.may_print(About::Configuration, "no table", now + SPACING));
-        assert!(warnings.may_print(About::Dropped, "queue full", now));
+        assert!(warnings.may_print(About::Dropped(DropReason::QueueFull), "queue full", now));
         assert!(warnings.over(About::Configuration));
         assert!(!warnings.over(About::Configuration));
         assert!(warnings.may_print(About::Configuration, wrong, now + SPACING));

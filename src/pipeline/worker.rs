@@ -77,7 +77,7 @@ impl Worker {
             let end = Finish(Arc::clone(&shared));
             silence::begin();
             runtime.block_on(async {
-                let delivery = Delivery::new(Arc::clone(&shared), sink, tick, pace, config.timeout);
+                let delivery = Delivery::new(Arc::clone(&shared), sink, tick, pace, &config);
                 let frozen = Instant::now();
                 Self { shared, config, delivery, carry: None, frozen, begun: 0 }.run().await;
             });
@@ -108,6 +108,7 @@ impl Worker {
     /// Sleeps until a batch is due. `false` when something else is to be done first.
     async fn gather(&mut self) -> bool {
         let mut since = self.frozen;
+        let interval = self.delivery.limits().interval();
         loop {
             let queue = &self.shared.queue;
             if queue.is_closed() || self.shared.flush_asked().is_some() {
@@ -118,11 +119,11 @@ impl Worker {
                 let stats = self.shared.counters.snapshot(0);
                 let busy = stats.created != std::mem::replace(&mut self.begun, stats.created);
                 let timed = busy || stats.in_flight() > 0;
-                if timed && self.config.batch_interval >= LOOKED {
+                if timed && interval >= LOOKED {
                     // What is pushed from now on waits since now at most.
                     since = Instant::now();
                     if queue.sleep(Sleep::Gathering) {
-                        let due = since + self.config.batch_interval.min(YEAR);
+                        let due = since + interval.min(YEAR);
                         self.delivery.rest(Some(due), true).await;
                         self.shared.queue.awake();
                     }
@@ -139,13 +140,22 @@ impl Worker {
                 since = Instant::now();
                 continue;
             }
-            let due = since + self.config.batch_interval.min(YEAR);
-            if Instant::now() >= due || !queue.sleep(Sleep::Gathering) {
+            let due = since + interval.min(YEAR);
+            if Instant::now() >= due || self.fills_a_small_batch() || !queue.sleep(Sleep::Gathering)
+            {
                 return true;
             }
             self.delivery.rest(Some(due), true).await;
             self.shared.queue.awake();
         }
+    }
+
+    /// Whether what waits fills a batch of the size that the sink bears, of which the queue knows
+    /// nothing.
+    fn fills_a_small_batch(&self) -> bool {
+        let limits = self.delivery.limits();
+        let carried = self.carry.as_ref().map_or(0, |(size, _)| *size);
+        limits.is_small() && self.shared.queue.bytes() + carried >= limits.batch_bytes()
     }
 
     /// Delivers what waits now.
@@ -193,6 +203,7 @@ impl Worker {
     fn freeze(&mut self) -> (usize, Option<Batch>) {
         self.frozen = Instant::now();
         let expected = self.shared.queue.len().min(self.config.batch_rows);
+        let most = self.delivery.limits().batch_bytes();
         let (mut rows, mut bytes, mut taken) = (Vec::with_capacity(expected), 0, 0);
         while taken < self.config.batch_rows {
             let before = rows.len();
@@ -210,7 +221,7 @@ impl Worker {
                 taken += 1;
                 continue;
             }
-            if before > 0 && bytes + size > self.config.batch_bytes {
+            if before > 0 && bytes + size > most {
                 self.carry = rows.pop().map(|activity| (size, activity));
                 break;
             }

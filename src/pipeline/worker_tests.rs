@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -13,6 +13,8 @@ const LONG: Duration = Duration::from_secs(20);
 /// What a scripted sink does with the next batch.
 enum Step {
     Fail(SinkError),
+    /// Stores the batch and says that it failed.
+    Lie(SinkError),
     Panic,
     Stall,
 }
@@ -25,7 +27,26 @@ struct Scene {
     stored: Vec<u16>,
     /// Rows with this status are refused.
     poison: Option<u16>,
+    /// Batches of more rows are answered so.
+    large: Option<(usize, SinkError)>,
     prepare: VecDeque<SinkError>,
+    /// What is stored already is stored once, as the server does it.
+    tokens: HashSet<Uuid>,
+    /// Whether it tells what is stored, and how often it was asked.
+    tells: bool,
+    asked: usize,
+}
+
+impl Scene {
+    fn store(&mut self, id: Uuid, statuses: Vec<u16>) {
+        if self.tokens.insert(id) {
+            self.stored.extend(statuses);
+        }
+    }
+
+    fn ids(&self) -> HashSet<Uuid> {
+        self.seen.iter().map(|it| it.0).collect()
+    }
 }
 
 #[derive(Clone, Default)]
@@ -71,6 +92,10 @@ impl Sink for Scripted {
             });
             match step {
                 Some(Step::Fail(error)) => return Err(error),
+                Some(Step::Lie(error)) => {
+                    self.scene(|scene| scene.store(batch.id(), statuses));
+                    return Err(error);
+                }
                 Some(Step::Panic) => panic!("a sink's own mistake"),
                 Some(Step::Stall) => std::future::pending().await,
                 None => {}
@@ -79,9 +104,27 @@ impl Sink for Scripted {
                 if scene.poison.is_some_and(|it| statuses.contains(&it)) {
                     return Err(SinkError::rejected("a bad row"));
                 }
-                scene.stored.extend(statuses);
+                if let Some((most, error)) = &scene.large
+                    && statuses.len() > *most
+                {
+                    return Err(error.clone());
+                }
+                scene.store(batch.id(), statuses);
                 Ok(())
             })
+        })
+    }
+
+    fn stored<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Option<usize>, SinkError>> {
+        Box::pin(async move {
+            Ok(self.scene(|scene| {
+                scene.asked += 1;
+                let held = |it: &&Activity| scene.stored.contains(&it.status);
+                scene.tells.then(|| batch.rows().iter().filter(held).count())
+            }))
         })
     }
 }
@@ -257,12 +300,168 @@ fn a_sink_that_refuses_everything_is_asked_a_bounded_number_of_times() {
 }
 
 #[test]
-fn an_unknown_error_is_met_five_times_and_then_is_a_refusal() {
-    let sink = Scripted::with((0..5).map(|_| Step::Fail(SinkError::unknown("odd"))));
-    let rig = rig(sink.clone(), config());
-    rig.push(1);
+fn an_error_that_nobody_knows_is_waited_out_however_often_it_comes() {
+    let sink = Scripted::with((0..50).map(|_| Step::Fail(SinkError::unknown("odd"))));
+    let rig = rig(sink.clone(), PipelineConfig { batch_interval: LONG * 10, ..config() });
+    for status in 0..100 {
+        rig.push(status);
+    }
+    assert!(rig.handle.flush(LONG));
     let stats = rig.shutdown(LONG).stats;
-    assert_eq!((stats.failed, sink.scene(|scene| scene.seen.len())), (1, 5));
+    assert_eq!((stats.stored, stats.failed, stats.retries), (100, 0, 50));
+    sink.scene(|scene| assert_eq!((scene.ids().len(), scene.asked), (1, 0)));
+}
+
+/// Pushes rows, and expects them all to be stored once, as one batch under one id.
+fn stored_once_and_whole(sink: &Scripted) -> Stats {
+    let rig = rig(sink.clone(), PipelineConfig { batch_interval: LONG * 10, ..config() });
+    for status in 0..100 {
+        rig.push(status);
+    }
+    assert!(rig.handle.flush(LONG));
+    let stats = rig.shutdown(LONG).stats;
+    assert_eq!((stats.stored, stats.failed), (100, 0), "{stats}");
+    sink.scene(|scene| {
+        assert_eq!(scene.stored, (0..100).collect::<Vec<_>>());
+        assert_eq!(scene.ids().len(), 1, "under other ids: {:?}", scene.seen);
+    });
+    stats
+}
+
+#[test]
+fn what_may_be_stored_is_never_sent_under_other_ids() {
+    let (odd, no) = (|| SinkError::unknown("odd"), || SinkError::rejected("no"));
+    let away = || SinkError::retryable("away");
+    for tells in [true, false] {
+        for lie in [odd(), away(), SinkError::busy("later"), SinkError::configuration("x")] {
+            let refused = (0..3).map(|_| Step::Fail(no()));
+            let sink = Scripted::with([Step::Lie(lie)].into_iter().chain(refused));
+            sink.scene(|scene| scene.tells = tells);
+            stored_once_and_whole(&sink);
+        }
+        // Refused so often that it is believed, if the sink may be asked, and stored all the same.
+        let refused = (0..20).map(|_| Step::Fail(no()));
+        let sink = Scripted::with([Step::Lie(odd())].into_iter().chain(refused));
+        sink.scene(|scene| scene.tells = tells);
+        stored_once_and_whole(&sink);
+    }
+    for lie in [no(), no().in_doubt(), SinkError::too_large("413"), SinkError::memory("241")] {
+        let sink = Scripted::with([Step::Lie(lie)]);
+        sink.scene(|scene| scene.tells = true);
+        stored_once_and_whole(&sink);
+    }
+}
+
+#[test]
+fn a_refusal_in_doubt_is_believed_when_the_batch_is_found_missing_twice() {
+    let sink = Scripted::with([Step::Fail(SinkError::unknown("odd"))]);
+    sink.scene(|scene| (scene.poison, scene.tells) = (Some(7), true));
+    let rig = rig(sink.clone(), PipelineConfig { batch_interval: LONG * 10, ..config() });
+    for status in 0..100 {
+        rig.push(status);
+    }
+    let stats = rig.shutdown(LONG).stats;
+    assert_eq!((stats.stored, stats.failed), (99, 1));
+    sink.scene(|scene| {
+        assert_eq!(scene.seen[..3].iter().map(|it| it.1.len()).collect::<Vec<_>>(), [100; 3]);
+        assert_eq!(scene.asked, 3, "twice about the whole, once about the row");
+    });
+}
+
+#[test]
+fn what_goes_wrong_before_a_batch_is_sent_raises_no_doubt_about_it() {
+    let sink = Scripted::default();
+    sink.scene(|scene| {
+        scene.poison = Some(7);
+        scene.prepare.extend([SinkError::retryable("away"), SinkError::unknown("odd")]);
+    });
+    let rig = rig(sink.clone(), PipelineConfig { batch_interval: LONG * 10, ..config() });
+    for status in 0..10 {
+        rig.push(status);
+    }
+    let stats = rig.shutdown(LONG).stats;
+    assert_eq!((stats.stored, stats.failed), (9, 1), "{stats}");
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_halved_and_its_size_is_remembered() {
+    let row = Activity::default().bytes();
+    for error in [SinkError::too_large("413"), SinkError::memory("241")] {
+        let sink = Scripted::default();
+        sink.scene(|scene| (scene.large, scene.tells) = (Some((600, error)), true));
+        let rig = rig(
+            sink.clone(),
+            PipelineConfig { batch_bytes: row * 2000, batch_interval: LONG * 10, ..config() },
+        );
+        for status in 0..4000 {
+            rig.push(status);
+        }
+        assert!(rig.handle.flush(LONG));
+        let stats = rig.shutdown(LONG).stats;
+        assert_eq!((stats.stored, stats.failed), (4000, 0), "{stats}");
+        sink.scene(|scene| {
+            assert_eq!(scene.stored, (0..4000).collect::<Vec<_>>());
+            let sizes: Vec<usize> = scene.seen.iter().map(|it| it.1.len()).collect();
+            let large = sizes.iter().filter(|size| **size > 600).count();
+            assert!(large <= 6 && sizes.iter().all(|size| *size >= 300), "{sizes:?}");
+        });
+    }
+}
+
+#[test]
+fn a_small_size_that_was_learned_does_not_slow_delivery_down() {
+    let row = Activity::default().bytes();
+    let sink = Scripted::default();
+    sink.scene(|scene| scene.large = Some((100, SinkError::too_large("413"))));
+    let config = PipelineConfig { batch_bytes: row * 1000, batch_interval: LONG * 10, ..config() };
+    let rig = rig(sink.clone(), config);
+    for status in 0..10_000 {
+        rig.push(status);
+    }
+    // The interval is never over, and no flush asks: full batches go at once.
+    sink.wait(|scene| scene.stored.len() >= 9800);
+    rig.shutdown(LONG);
+}
+
+#[test]
+fn a_row_is_not_given_up_for_want_of_memory_nor_for_a_sink_that_takes_nothing() {
+    for error in [SinkError::memory("241"), SinkError::too_large("413")] {
+        let sink = Scripted::with((0..40).map(|_| Step::Fail(error.clone())));
+        let rig = rig(sink.clone(), PipelineConfig { batch_interval: LONG * 10, ..config() });
+        rig.push(1);
+        rig.push(2);
+        assert!(rig.handle.flush(LONG));
+        let stats = rig.shutdown(LONG).stats;
+        assert_eq!((stats.stored, stats.failed), (2, 0), "{stats}");
+    }
+    // A large row among small ones is.
+    let sink = Scripted::default();
+    sink.scene(|scene| scene.tells = true);
+    let rig = rig(sink.clone(), PipelineConfig { batch_interval: LONG * 10, ..config() });
+    sink.scene(|scene| scene.large = Some((0, SinkError::too_large("413"))));
+    rig.push_seed(Box::new(Activity { url: "x".repeat(1 << 20), ..Activity::default() }));
+    let stats = rig.shutdown(LONG).stats;
+    assert_eq!((stats.stored, stats.failed), (0, 1), "{stats}");
+}
+
+#[test]
+fn a_busy_sink_is_sent_fewer_and_larger_batches() {
+    let interval = Duration::from_millis(100);
+    let busy = (0..5).map(|_| Step::Fail(SinkError::busy("too many parts")));
+    let sink = Scripted::with(busy);
+    let rig = rig(sink.clone(), PipelineConfig { batch_interval: interval, ..config() });
+    rig.push(0);
+    sink.wait(|scene| scene.stored.len() == 1);
+    let start = Instant::now();
+    for status in 1..20 {
+        rig.push(status);
+    }
+    sink.wait(|scene| scene.stored.len() == 20);
+    let took = start.elapsed();
+    assert!(took >= interval * 16, "{took:?}");
+    assert_eq!(sink.scene(|scene| scene.seen.last().unwrap().1.len()), 19);
+    assert!(rig.handle.flush(LONG), "a flush waits for no interval");
+    rig.handle.shutdown(LONG);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::model::{Activity, Timestamp};
 ///
 /// Frozen: id and rows belong together from the beginning, because the server silently drops a
 /// second insert with the same token whatever rows it holds.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     id: Uuid,
     rows: Vec<Activity>,
@@ -54,16 +54,42 @@ impl Batch {
         self.rows.is_empty()
     }
 
-    /// The two halves as batches of their own, to find out which row is refused.
+    /// The two halves as batches of their own, to find out which row is refused, or what size is not.
     ///
-    /// Both have new ids: under the old one the server would take them for the whole.
+    /// Both have ids of their own: under the old one the server would take them for the whole. The
+    /// same batch always has halves with the same ids, so halving it again doubles nothing.
     #[must_use]
     pub fn split(mut self) -> (Self, Self) {
         let right = self.rows.split_off(self.rows.len() / 2);
         let total = self.rows.len() + right.len();
         let left_bytes = self.bytes.checked_div(total).unwrap_or(0) * self.rows.len();
         let right_bytes = self.bytes - left_bytes;
-        (Self::new(self.rows, left_bytes), Self::new(right, right_bytes))
+        let [left_id, right_id] = [Half::Left, Half::Right].map(|half| half.of(self.id));
+        (
+            Self { id: left_id, rows: self.rows, bytes: left_bytes },
+            Self { id: right_id, rows: right, bytes: right_bytes },
+        )
+    }
+}
+
+/// Which half of a batch: before or after its middle, where an odd row belongs to the right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Left,
+    Right,
+}
+
+impl Half {
+    /// The id of this half of the batch `parent`: nothing else decides it. It keeps the parent's time.
+    fn of(self, parent: Uuid) -> Uuid {
+        let mut hash = blake3::Hasher::new_derive_key("tracing-activity 2026 half of a batch");
+        hash.update(parent.as_bytes());
+        hash.update(&[self as u8]);
+        let (hash, id) = (hash.finalize(), parent.as_bytes());
+        let millis = id[..6].iter().fold(0, |millis, byte| millis << 8 | u64::from(*byte));
+        let mut random = [0; 10];
+        random.copy_from_slice(&hash.as_bytes()[..10]);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 }
 
@@ -88,5 +114,26 @@ mod tests {
         assert_eq!((left.len(), right.len()), (2, 3));
         assert_eq!(left.bytes() + right.bytes(), 1003);
         assert!(left.id() != id && right.id() != id && left.id() != right.id());
+    }
+
+    #[test]
+    fn a_batch_halved_again_has_the_same_parts() {
+        let rows: Vec<_> = (0..5).map(|n| Activity { status: n, ..Activity::default() }).collect();
+        let id = Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0001);
+        let halves = || Batch { id, rows: rows.clone(), bytes: 1003 }.split();
+        let (again, other) = (halves(), Batch::new(rows.clone(), 1003).split());
+        assert_eq!(halves(), again);
+        assert!(halves().0.id() != other.0.id() && halves().1.id() != other.1.id());
+        let (left, right) = halves();
+        let parts = [left.clone().split(), right.clone().split()];
+        let mut ids = vec![id, left.id(), right.id()];
+        ids.extend(parts.iter().flat_map(|(left, right)| [left.id(), right.id()]));
+        for (at, one) in ids.iter().enumerate() {
+            assert!(!ids[at + 1..].contains(one), "an id twice: {ids:?}");
+            assert_eq!(one.as_bytes()[..6], id.as_bytes()[..6], "the time of the whole");
+            assert_eq!(one.get_version_num(), 7);
+        }
+        // A published id never changes: a spool may hold halves of an older build.
+        assert_eq!(left.id().to_string(), "01930000-0000-7226-bfc2-b7b3e056e230");
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 #[derive(Debug, Clone)]
 pub struct SinkError {
     kind: Kind,
+    /// Whether it is certain that nothing of the batch is stored.
+    certain: bool,
     message: String,
 }
 
@@ -18,6 +20,8 @@ enum Kind {
     Configuration,
     Schema,
     Rejected,
+    TooLarge,
+    Memory,
     Closed,
     Unknown,
 }
@@ -43,7 +47,21 @@ impl SinkError {
         Self::new(Kind::Schema, message)
     }
 
-    /// The batch holds a row that will never be accepted.
+    /// The batch is larger than the way to the sink allows: its halves may succeed.
+    ///
+    /// A single row that is too large is given up.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(Kind::TooLarge, message)
+    }
+
+    /// Storing the batch takes more memory than it may: its halves may succeed, or the same batch
+    /// later.
+    pub fn memory(message: impl Into<String>) -> Self {
+        Self::new(Kind::Memory, message)
+    }
+
+    /// The batch holds a row that will never be accepted, and nothing of it is stored: the pipeline
+    /// searches for the row, and gives up that row alone.
     pub fn rejected(message: impl Into<String>) -> Self {
         Self::new(Kind::Rejected, message)
     }
@@ -53,25 +71,53 @@ impl SinkError {
         Self::new(Kind::Closed, message)
     }
 
-    /// Nothing is known about this error: try again a few times, then take it as rejected.
+    /// Nothing is known about this error: send the batch again, more and more slowly.
     pub fn unknown(message: impl Into<String>) -> Self {
         Self::new(Kind::Unknown, message)
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        let certain = matches!(kind, Kind::Rejected | Kind::TooLarge);
+        Self { kind, certain, message: message.into() }
+    }
+
+    /// The same error of which it is certain that nothing of the batch is stored.
+    ///
+    /// Only rejected batches and those that are too large are taken so otherwise. While a batch may
+    /// be stored it is repeated unchanged, never in parts.
+    #[must_use]
+    pub fn certain(self) -> Self {
+        Self { certain: true, ..self }
+    }
+
+    /// The same error of which it is not certain that nothing of the batch is stored.
+    #[must_use]
+    pub fn in_doubt(self) -> Self {
+        Self { certain: false, ..self }
     }
 
     /// Whether the same batch can succeed later without anybody's doing.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, Kind::Unavailable | Kind::Busy)
+        matches!(self.kind, Kind::Unavailable | Kind::Busy | Kind::Memory)
     }
 
     /// Whether the sink asks for less.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.kind == Kind::Busy
+        matches!(self.kind, Kind::Busy | Kind::Memory)
+    }
+
+    /// Whether a smaller batch may succeed.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.kind, Kind::TooLarge | Kind::Memory)
+    }
+
+    /// Whether it is certain that nothing of the batch is stored.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.certain
     }
 
     /// Whether a person has to repair something before the same batch can succeed.

@@ -6,8 +6,10 @@
 //!
 //! Invariants:
 //! - A batch never changes once it exists. Its id is the insert's deduplication token, so sending
-//!   it again is harmless where the sink remembers tokens. A different set of rows has another id.
-//! - `Ok` means stored: durable as far as the sink can tell, not merely sent.
+//!   it again is harmless where the sink remembers tokens. A different set of rows has another id,
+//!   and a half of a batch always the same one.
+//! - `Ok` means stored: durable as far as the sink can tell, not merely sent. A sink that cannot tell
+//!   says so with an error that is not certain.
 //! - An error names the remedy and never holds a password.
 //! - A sink may be dropped in the middle of a write: it runs under a deadline.
 //!
@@ -56,4 +58,17 @@ pub trait Sink: Send {
     ///
     /// After an error the same batch may come again, with the same id and rows.
     fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SinkError>>;
+
+    /// How many rows of `batch` are stored already; `None` when the sink cannot tell.
+    ///
+    /// Asked before rows are given up or sent under other ids. A sink that cannot tell is believed
+    /// when it rejects a batch, unless an earlier attempt at it may have been stored: then the batch
+    /// is repeated unchanged until it is stored.
+    fn stored<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Option<usize>, SinkError>> {
+        let _ = batch;
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }

@@ -8,6 +8,7 @@ mod customers;
 mod demo;
 mod engine;
 mod env;
+mod faults;
 mod frameworks;
 mod otlp_proof;
 mod schema;
@@ -54,6 +55,8 @@ enum Task {
     Overhead(frameworks::OverheadArgs),
     /// Compare rows and OpenTelemetry's spans of the same requests
     OtlpProof(otlp_proof::Args),
+    /// Deliver past everything that goes wrong on the way, and count what arrives
+    Faults(faults::Args),
     /// Write the table of environment variables into README.md
     Env(env::Args),
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Frameworks(args) => frameworks::matrix(&args),
         Task::Overhead(args) => frameworks::overhead(&args),
         Task::OtlpProof(args) => otlp_proof::run(&args),
+        Task::Faults(args) => faults::run(&args),
         Task::Env(args) => env::run(&args),
     };
     match done {

@@ -2,33 +2,40 @@
 //!
 //! The insert carries the batch's id as its deduplication token and is one block in the format
 //! `Native`, so it is stored whole or not at all, and once however often it is sent. `tables`
-//! creates and checks what it goes into; `failure` reads the server's errors.
+//! creates and checks what it goes into; `http` is the way there; `failure` reads errors by the table
+//! of `codes`; `settings` looks at what became of the insert's settings on the way.
 //!
-//! What the client library does not do by itself: its timeouts are off until set, and a request
-//! that the server answers early fails with "channel closed" on the sending side, while the
-//! server's words wait on the other: see `ClickHouseSink::insert`.
+//! A batch counts as stored when the server tells how many rows it wrote, or when its rows are found
+//! in the table. A status alone is believed of nobody.
 
-mod client;
+mod codes;
 mod failure;
+mod frames;
+mod http;
+mod settings;
 mod tables;
 
+use std::future::Future;
 use std::time::Duration;
 
-use ::clickhouse::error::Error;
-use ::clickhouse::insert_formatted::InsertFormatted;
-use ::clickhouse::{Client, Compression};
-use bytes::Bytes;
-use tokio::time::Instant;
 use url::Url;
 
-pub(crate) use self::client::problem_of;
 use self::failure::Place;
+pub(crate) use self::http::problem_of;
+use self::http::{Answer, Client, Error, Result};
 use super::{Batch, BoxFuture, Sink, SinkError};
 use crate::config::ClickHouse;
 use crate::schema::{Block, COLUMNS};
 
-/// How much is compressed and sent at a time.
+/// How much is compressed at a time, beyond what a column has.
 const CHUNK: usize = 1 << 20;
+
+/// The server's answer that a user lacks a right.
+const ACCESS_DENIED: u32 = 497;
+/// The server's answer that these rows were there already.
+const DEDUPLICATED: u32 = 389;
+/// 2100-01-01 in microseconds: times until then are stored as they are.
+const FAR: i64 = 4_102_444_800_000_000;
 
 /// Settings of every insert, beside its token.
 ///
@@ -57,9 +64,11 @@ pub struct ClickHouseSink {
     place: Place,
     insert: String,
     timeout: Duration,
+    /// Whether it was told which settings are not in force.
+    told: bool,
     /// Used again for every batch.
     block: Block,
-    chunk: Vec<u8>,
+    column: Vec<u8>,
 }
 
 impl ClickHouseSink {
@@ -69,14 +78,6 @@ impl ClickHouseSink {
     /// insert fails, and [`init`](crate::init) says so.
     #[must_use]
     pub fn new(config: &ClickHouse, timeout: Duration) -> Self {
-        let client = client::client(&config.url)
-            .or_else(|_| client::client(""))
-            .unwrap_or_default()
-            .with_url(&config.url)
-            .with_user(&config.user)
-            .with_password(config.password.expose())
-            .with_compression(Compression::Lz4)
-            .with_product_info("tracing-activity", env!("CARGO_PKG_VERSION"));
         let columns: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
         let insert = tables::options(config).fill(&format!(
             "INSERT INTO {{database}}.activities ({}) FORMAT Native",
@@ -86,65 +87,105 @@ impl ClickHouseSink {
             |_| "an address that is not one".to_owned(),
             |url| url.origin().ascii_serialization(),
         );
-        let place = Place { origin, database: config.database.clone(), user: config.user.clone() };
-        // Short enough to be added to any time.
-        let timeout = timeout.min(Duration::from_hours(365 * 24));
-        let config = config.clone();
-        Self { client, config, place, insert, timeout, block: Block::default(), chunk: Vec::new() }
+        Self {
+            client: Client::new(config),
+            config: config.clone(),
+            place: Place { origin, database: config.database.clone(), user: config.user.clone() },
+            insert,
+            // Short enough to be added to any time.
+            timeout: timeout.min(Duration::from_hours(365 * 24)),
+            told: false,
+            block: Block::default(),
+            column: Vec::new(),
+        }
     }
 
-    async fn insert(&mut self, batch: &Batch) -> Result<(), Error> {
+    async fn insert(&mut self, batch: &Batch) -> Result<()> {
+        let token = batch.id().to_string();
+        let settings = INSERT_SETTINGS.into_iter().chain([("insert_deduplication_token", &*token)]);
+        let body = self.body(batch);
+        let answer = self.client.insert(&self.insert, settings, body).await?;
+        match answer.code() {
+            None if answer.tells_of(batch.len()) => Ok(()),
+            None if (200..300).contains(&answer.status) => self.look_for(batch, &answer).await,
+            Some(DEDUPLICATED) => self.look_for(batch, &answer).await,
+            _ => Err(Error::BadResponse(answer)),
+        }
+    }
+
+    fn body(&mut self, batch: &Batch) -> Vec<u8> {
         self.block.clear();
         for activity in batch.rows() {
             self.block.push(activity, batch.id());
         }
-        let end = Instant::now() + self.timeout;
-        let mut insert = self
-            .client
-            .insert_formatted_with(&*self.insert)
-            .with_timeouts(Some(self.timeout), Some(self.timeout))
-            .with_setting("insert_deduplication_token", batch.id().to_string());
-        for (name, value) in INSERT_SETTINGS {
-            insert = insert.with_setting(name, value);
+        let mut body = Vec::new();
+        self.column.clear();
+        for at in 0..COLUMNS.len() {
+            self.block.write_column(at, &mut self.column);
+            if self.column.len() >= CHUNK || at + 1 == COLUMNS.len() {
+                frames::compress(&self.column, &mut body);
+                self.column.clear();
+            }
         }
-        let sent =
-            tokio::time::timeout_at(end, send(&mut insert, &self.block, &mut self.chunk)).await;
-        let sent = sent.unwrap_or(Err(Error::TimedOut));
-        if matches!(sent, Err(Error::TimedOut)) {
-            return sent;
+        self.column.shrink_to(2 * CHUNK);
+        body
+    }
+
+    /// The insert is said to have succeeded, but not by the server's account: are its rows there?
+    async fn look_for(&self, batch: &Batch, answer: &Answer) -> Result<()> {
+        let why = match self.count_rows(batch).await {
+            Ok(Some(count)) if count >= batch.len() => return Ok(()),
+            Ok(Some(count)) => format!(
+                "answered {} to an insert of {} rows, of which {count} are stored: something between here and ClickHouse answers in its place",
+                answer.status,
+                batch.len()
+            ),
+            Ok(None) => format!(
+                "answered {} to an insert without ClickHouse's account of it, X-ClickHouse-Summary: let the proxy pass that header, or grant {} on {}.activities to ACTIVITY_USER, so that it can look",
+                answer.status, "SELECT(batch_id, when)", self.config.database
+            ),
+            Err(error) => format!(
+                "answered {} to an insert without ClickHouse's account of it, and does not tell whether the rows are stored: {}",
+                answer.status,
+                self.place.explain(&error)
+            ),
+        };
+        Err(Error::Unverified(why))
+    }
+
+    /// How many rows of `batch` are in the table; `None` when this user may not look.
+    async fn count_rows(&self, batch: &Batch) -> Result<Option<usize>> {
+        let times = || batch.rows().iter().map(|it| it.when.as_micros());
+        let (first, last) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+        let mut sql = tables::options(&self.config)
+            .fill("SELECT count() FROM {database}.activities WHERE batch_id = ");
+        sql += &format!("'{}'", batch.id());
+        if first >= 0 && last < FAR {
+            let time = |micros: i64| format!("fromUnixTimestamp64Micro(toInt64({micros}))");
+            sql += &[" AND when BETWEEN ", &time(first), " AND ", &time(last)].concat();
         }
-        // Also after a failure to send: the server may have answered, and then that is the error.
-        let left = end.saturating_duration_since(Instant::now());
-        insert.with_timeouts(None, Some(left)).end().await.and(sent)
+        match self.client.query(&sql).fetch_one::<u64>().await {
+            Ok(count) => Ok(Some(usize::try_from(count).unwrap_or(usize::MAX))),
+            Err(Error::BadResponse(answer)) if answer.code() == Some(ACCESS_DENIED) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Warns, once, of settings that did not reach the server.
+    async fn check_settings(&mut self) {
+        if self.told {
+            return;
+        }
+        if let Ok(found) = settings::in_force(&self.client).await {
+            self.told = true;
+            settings::warn(&settings::missing(&found), &self.place.origin);
+        }
     }
 }
 
-async fn send(
-    insert: &mut InsertFormatted,
-    block: &Block,
-    chunk: &mut Vec<u8>,
-) -> Result<(), Error> {
-    chunk.clear();
-    for at in 0..COLUMNS.len() {
-        block.write_column(at, chunk);
-        if chunk.len() >= CHUNK {
-            flush(insert, chunk).await?;
-        }
-    }
-    flush(insert, chunk).await
-}
-
-/// Sends what is in `chunk` and empties it.
-async fn flush(insert: &mut InsertFormatted, chunk: &mut Vec<u8>) -> Result<(), Error> {
-    let bytes = Bytes::from(std::mem::take(chunk));
-    for start in (0..bytes.len()).step_by(CHUNK) {
-        insert.send(bytes.slice(start..bytes.len().min(start + CHUNK))).await?;
-    }
-    // Compressed by now, so nobody else holds the memory: it is used again.
-    *chunk = Vec::from(bytes);
-    chunk.clear();
-    chunk.shrink_to(2 * CHUNK);
-    Ok(())
+/// What `call` comes to within `limit`.
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(Error::TimedOut))
 }
 
 impl Sink for ClickHouseSink {
@@ -152,17 +193,34 @@ impl Sink for ClickHouseSink {
         "ClickHouse"
     }
 
-    fn prepare(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn prepare(&mut self) -> BoxFuture<'_, std::result::Result<(), SinkError>> {
         Box::pin(async move {
             let prepared = tokio::time::timeout(self.timeout, self.prepare_tables()).await;
-            prepared.unwrap_or_else(|_| Err(self.place.explain(&Error::TimedOut)))
+            prepared.unwrap_or_else(|_| Err(self.place.explain(&Error::TimedOut)))?;
+            // What cannot be looked at is no reason to store nothing.
+            let _ = tokio::time::timeout(self.timeout, self.check_settings()).await;
+            Ok(())
         })
     }
 
-    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(
-            async move { self.insert(batch).await.map_err(|error| self.place.explain(&error)) },
-        )
+    fn write<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, std::result::Result<(), SinkError>> {
+        Box::pin(async move {
+            let written = within(self.timeout, self.insert(batch)).await;
+            written.map_err(|error| self.place.explain(&error))
+        })
+    }
+
+    fn stored<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, std::result::Result<Option<usize>, SinkError>> {
+        Box::pin(async move {
+            let counted = within(self.timeout, self.count_rows(batch)).await;
+            counted.map_err(|error| self.place.explain(&error))
+        })
     }
 }
 

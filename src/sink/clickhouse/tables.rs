@@ -10,12 +10,11 @@ use std::io::Write as _;
 use std::sync::Once;
 use std::time::Duration;
 
-use ::clickhouse::Row;
-use ::clickhouse::error::{Error, Result};
 use serde::Deserialize;
 
 use super::ClickHouseSink;
 use super::failure::code;
+use super::http::{Error, Result};
 use crate::config::ClickHouse;
 use crate::schema::{
     COLUMNS, HIST_QUANTILE, LATEST_VERSION, Object, Retained, SchemaOptions, VERSION_TABLE,
@@ -51,7 +50,7 @@ pub(super) fn options(config: &ClickHouse) -> SchemaOptions {
     }
 }
 
-#[derive(Deserialize, Row)]
+#[derive(Deserialize)]
 struct Column {
     table: String,
     name: String,
@@ -344,8 +343,7 @@ impl ClickHouseSink {
     /// The version of the tables; `None` when this user may not know it.
     async fn version(&self) -> Result<Option<u32>> {
         let sql = self.fill("SELECT max(version) FROM {database}.schema_version");
-        // To the client a lone `?`, which a database's name may hold, is a place for a value.
-        match self.client.query(&sql.replace('?', "??")).fetch_one::<u32>().await {
+        match self.client.query(&sql).fetch_one::<u32>().await {
             Ok(version) => Ok(Some(version)),
             Err(Error::BadResponse(text)) if code(&text) == Some(ACCESS_DENIED) => Ok(None),
             Err(error) => Err(error),
