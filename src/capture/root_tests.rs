@@ -70,7 +70,7 @@ impl Stage {
         let callsite = self.callsites[NAMES];
         let mut buffer = self.shared.buffer();
         buffer.begin_span(u64::MAX, callsite, 0, self.shared.now());
-        assert!(self.shared.admit());
+        assert!(self.shared.admit(self.shared.now()));
         // Of its own: a thread would remember one of the pool beyond the schedule.
         let root = Arc::new(Root::new(Arc::clone(&self.shared)));
         root.begin(callsite, buffer);
@@ -175,6 +175,36 @@ fn program(stage: &Stage, ways: [Way; 2], finishers: usize) {
     check(&stage.sealed(), &history.lock().unwrap(), late);
 }
 
+/// Two workers of one request that is given up meanwhile, for good or not, and then finished.
+fn given_up(stage: &Stage, ways: [Way; 2], last: bool) {
+    let (root, history) = (stage.root(), Arc::new(Mutex::new(Vec::new())));
+    let mut threads = Vec::new();
+    for (worker, way) in ways.into_iter().enumerate() {
+        let (stage, root, history) = (stage.clone(), Arc::clone(&root), Arc::clone(&history));
+        threads.push(shuttle::thread::spawn(move || {
+            let first = worker * NAMES / 2;
+            work(&stage, &root, &history, way, first..first + NAMES / 2);
+        }));
+    }
+    for _ in 0..2 {
+        let (stage, root) = (stage.clone(), Arc::clone(&root));
+        threads.push(shuttle::thread::spawn(move || root.abandon(stage.shared.now(), 0, last)));
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    root.finish(stage.shared.now(), End::Finished);
+    drop(root);
+    let sealed = stage.sealed();
+    let (late, first): (Vec<_>, Vec<_>) = sealed.iter().partition(|it| it.late_end);
+    assert_eq!((first.len(), late.len()), (1, usize::from(!last)), "{sealed:#?}");
+    assert!(first[0].incomplete);
+    for it in late {
+        let trace = it.trace.as_ref().expect("every trace is kept");
+        assert_eq!((it.activity_id, trace.spans.len()), (first[0].activity_id, NAMES + 1));
+    }
+}
+
 fn check(sealed: &[Activity], history: &[Moment], late: u64) {
     assert_eq!(sealed.len(), 1, "one seal");
     let trace = sealed[0].trace.as_ref().expect("every trace is kept");
@@ -205,10 +235,14 @@ fn check(sealed: &[Activity], history: &[Moment], late: u64) {
 
 /// Tries schedules at random and such as need few but well-placed switches.
 fn explore(ways: [Way; 2], finishers: usize) {
+    explore_all(move |stage| program(stage, ways, finishers));
+}
+
+fn explore_all(program: impl Fn(&Stage) + Clone + Send + Sync + 'static) {
     let stage = Stage::new();
     let run = {
         let stage = stage.clone();
-        move || program(&stage, ways, finishers)
+        move || program(&stage)
     };
     // Looking for secrets takes more stack than the checker's threads have.
     let config = || {
@@ -245,4 +279,13 @@ fn a_finish_from_elsewhere_divides_what_is_recorded_from_what_is_late() {
 #[test]
 fn of_two_who_finish_a_request_one_seals_it() {
     explore([Way::Inside, Way::Sending], 2);
+}
+
+#[test]
+fn a_request_that_is_given_up_has_its_row_and_one_of_its_end_whoever_is_inside() {
+    for last in [false, true] {
+        explore_all(move |stage| given_up(stage, [Way::Inside, Way::Inside], last));
+        explore_all(move |stage| given_up(stage, [Way::Inside, Way::Beside], last));
+        explore_all(move |stage| given_up(stage, [Way::Sending, Way::Beside], last));
+    }
 }
