@@ -217,7 +217,7 @@ impl Outcome {
 fn activity(n: u64, text: usize) -> Activity {
     let when: Timestamp = std::time::SystemTime::now().into();
     // Text that does not compress to nothing, as that of real requests.
-    let noise: String = (0..text / 16).map(|_| format!("{:016x}", fastrand::u64(..))).collect();
+    let noise: String = (0..text).map(|_| fastrand::alphanumeric()).collect();
     Activity {
         when,
         activity_id: ActivityId::new(when, fastrand::u64(..)),

@@ -61,7 +61,7 @@ pub(super) fn everything_during(outage: Duration, action: Action) -> Rule {
 pub(super) fn every_other(action: Action) -> Rule {
     let count = AtomicU64::new(0);
     Box::new(move |request| {
-        if request.is_insert() && count.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+        if request.is_insert() && count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
             action.clone()
         } else {
             Action::Pass

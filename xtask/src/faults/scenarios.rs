@@ -41,6 +41,7 @@ pub(super) struct Scenario {
 }
 
 /// All scenarios, smaller where they are to be `short`.
+#[allow(clippy::too_many_lines, reason = "a list, one scenario after another")]
 pub(super) fn all(short: bool) -> Vec<Scenario> {
     let (rows, time) = if short { (1000, 1) } else { (4000, 4) };
     let outage = Duration::from_secs(if short { 1 } else { 15 });
