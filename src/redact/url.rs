@@ -59,23 +59,54 @@ impl fmt::Display for Query<'_> {
     }
 }
 
-/// Replaces the values of the queries of addresses that stand in a text, and leaves out the fragments
-/// behind them. JSON may have escaped their slashes.
+/// Replaces the values of the queries of addresses that stand in a text, also of those without a host,
+/// and of fragments that are written as queries are; other fragments behind queries are left out. JSON
+/// may have escaped their slashes.
 pub(super) fn scrub_queries(text: &mut String, keep: &[String]) {
-    static QUERY: LazyLock<Regex> = LazyLock::new(|| {
-        let pattern = r#"(:\\*/\\*/(?:[^\s?#"'<>`\\]|\\+/)*\?)((?:[^\s"'<>`\\]|\\+/)+)"#;
+    static ABSOLUTE: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r#"(:\\*/\\*/(?:[^\s?#"'<>`\\]|\\+/)*(?:\?|#[^\s?=&#"'<>`\\]*\?|#))((?:[^\s"'<>`\\]|\\+/)+)"#;
         Regex::new(pattern).expect("it is tested")
     });
-    let scrubbed = QUERY.replace_all(text, |found: &Captures<'_>| {
+    static RELATIVE: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = concat!(
+            r#"((?:^|[\s"'(=<>`,\[])(?:\.{0,2}\\*/)(?:[^\s?#"'<>`\\=&]|\\+/)*(?:\?|#[^\s?=&#"'<>`\\]*\?|#))"#,
+            r#"([A-Za-z0-9_.\[\]%-]+=(?:[^\s"'<>`\\]|\\+/)*)"#,
+        );
+        Regex::new(pattern).expect("it is tested")
+    });
+    let scrubbed = |found: &Captures<'_>| {
         // What ends a sentence is not the address's.
         let whole = &found[2];
         let main = whole.trim_end_matches(['.', ',', ';', ':', '!', ')', ']', '}']);
+        if found[1].ends_with('#') && !main.contains('=') {
+            return found[0].to_owned();
+        }
         let query = main.split('#').next().unwrap_or_default();
         format!("{}{}{}", &found[1], Query { text: query, keep }, &whole[main.len()..])
-    });
-    if let Cow::Owned(scrubbed) = scrubbed {
-        *text = scrubbed;
+    };
+    for rule in [&ABSOLUTE, &RELATIVE] {
+        if let Cow::Owned(scrubbed) = rule.replace_all(text, scrubbed) {
+            *text = scrubbed;
+        }
     }
+}
+
+/// Whether something may stand there that is no address for the words of other rules: `/reset?code=x`.
+pub(super) fn may_hold_query(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(found) = text[at..].find(['?', '#']).map(|it| at + it) {
+        // In SQL a space stands before a `?`, and no letter behind it.
+        let is_name = |it: &u8| {
+            it.is_ascii_alphanumeric() || matches!(it, b'_' | b'.' | b'[' | b']' | b'%' | b'-')
+        };
+        if bytes.get(found + 1).is_some_and(is_name) && found > 0 && bytes[..found].contains(&b'/')
+        {
+            return true;
+        }
+        at = found + 1;
+    }
+    false
 }
 
 /// What stands behind `scheme://` or `//`, else the whole. A `://` further on belongs to a query.
