@@ -255,6 +255,46 @@ pub(super) const ISSUED: &[Issued] = {
     ]
 };
 
+/// What stands inside of a key, what before it and what behind, and how much of each at least.
+pub(super) type Inner = (&'static str, Tail, usize, Tail, usize);
+
+/// Telegram's bots, MongoDB Atlas, Azure's applications, MaxMind.
+pub(super) const INNER: &[Inner] = &[
+    (":AA", Tail::Alnum, 8, Tail::Url, 32),
+    (".atlasv1.", Tail::Alnum, 14, Tail::Base64, 40),
+    ("Q~", Tail::Dotted, 4, Tail::Dotted, 31),
+    ("_mmk", Tail::Alnum, 29, Tail::Alnum, 0),
+];
+
+/// Puts a mark in place of each key that is known by what stands inside of it.
+pub(super) fn replace_inner(text: &mut String) {
+    for (inner, before, fewest, behind, least) in INNER {
+        let bytes = text.as_bytes();
+        let mut out = String::new();
+        let (mut copied, mut at) = (0, 0);
+        while let Some(found) = text[at..].find(inner).map(|it| at + it) {
+            at = found + inner.len();
+            let end = end(bytes, at, *behind, *least);
+            let start = start(bytes, found, *before).max(copied);
+            let end = if *least == 0 { Some(at) } else { end };
+            if let Some(end) = end.filter(|_| found - start >= *fewest) {
+                out.push_str(&text[copied..start]);
+                out.push_str(SECRET);
+                (copied, at) = (end, end);
+            }
+        }
+        if copied > 0 {
+            out.push_str(&text[copied..]);
+            *text = out;
+        }
+    }
+}
+
+/// Where the characters begin that stand before this. No key has more than 64 of them there.
+fn start(bytes: &[u8], at: usize, before: Tail) -> usize {
+    at - bytes[..at].iter().rev().take(64).take_while(|it| before.has(**it)).count()
+}
+
 static BEGINNINGS: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
@@ -312,8 +352,9 @@ fn end(bytes: &[u8], start: usize, tail: Tail, least: usize) -> Option<usize> {
     if bytes[start..].iter().take(least).filter(has).count() < least {
         return None;
     }
-    let end = start + bytes[start..].iter().take_while(has).count();
-    is_drawn(&bytes[start..start + least]).then_some(end)
+    // No more is read of what is left.
+    let is_key = least == 0 || is_drawn(&bytes[start..start + least]);
+    is_key.then(|| start + bytes[start..].iter().take_while(has).count())
 }
 
 /// Whether this looks drawn by lot: with a digit, or with letters of both cases.

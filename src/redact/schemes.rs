@@ -42,7 +42,7 @@ pub(super) fn replace(text: &mut String) {
     each(&SCHEMES, text, |found| {
         if let Some(value) = found.name("token") {
             let is_bearer = found["bearer"].eq_ignore_ascii_case("bearer");
-            return is_token(value.as_str(), if is_bearer { 6 } else { 8 })
+            return is_token(value.as_str(), if is_bearer { 5 } else { 8 })
                 .then_some(value.range());
         }
         if let Some(value) = found.name("basic") {

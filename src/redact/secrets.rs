@@ -51,14 +51,15 @@ const SECRETS: &[Rule] = &[
         ),
         mark: "${1}${2}${3}[secret]",
     },
-    // Telegram's bots, MongoDB Atlas, Azure's applications, Twilio's pairs, MaxMind.
+    // The value before its name, and that of a property list.
     Rule {
-        words: &[":AA", ".atlasv1.", "Q~", "_mmk"],
+        words: &["value", "<key>"],
         pattern: concat!(
-            r"[0-9]{8,10}:AA[A-Za-z0-9_-]{32,}|[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9=_-]{40,}",
-            r"|[A-Za-z0-9_~.]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,}|[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk\b",
+            r#"(\b(?i:value)\\*["']?\s*[:=]\s*\\*["'])[^"'\\<>\[]+(\\*["']\s*,?\s*\\*["']?(?i:name|key|id)\\*["']?\s*[:=]\s*\\*["']?"#,
+            r#"[\w.-]*(?i:password|passwd|secret|token|api[_-]?key|authorization|cookie)\\*["'])"#,
+            r"|(<key>[^<]*(?i:password|passwd|secret|token|api[_-]?key)</key>\s*<(?:string|data)>)[^<\[]+",
         ),
-        mark: "[secret]",
+        mark: "${1}${3}[secret]${2}",
     },
 ];
 
@@ -83,8 +84,17 @@ const NAMED: &[&str] = &[
     "token",
     "cvv",
     "cvc",
-    "accesssignature",
+    "signature=",
+    "sig=",
     "identified",
+    "jsessionid",
+    "phpsessid",
+    "connect.sid",
+    "jwt",
+    "kennwort",
+    "bearer",
+    "&#",
+    "\\x",
     "_auth",
     // Addresses with a user and a password.
     "://",
@@ -115,6 +125,8 @@ impl Patterns {
         let mut words: Vec<&str> = words.chain(named).copied().collect();
         if !named.is_empty() {
             words.extend(schemes::WORDS);
+            words.extend(issuers::INNER.iter().map(|it| it.0));
+            words.extend(["@tcp(", "@unix("]);
         }
         let keys = if named.is_empty() { &[] } else { issuers::ISSUED };
         let keys: Vec<&str> = keys.iter().map(|it| it.0).collect();
@@ -160,8 +172,10 @@ impl Patterns {
     pub(super) fn replace_looks(&self, text: &mut String) {
         if self.named {
             userinfo::replace(text);
+            userinfo::replace_of_driver(text);
             schemes::replace(text);
             issuers::replace(text);
+            issuers::replace_inner(text);
         }
         for (rule, mark) in &self.rules {
             super::replace(rule, mark, text);
@@ -196,6 +210,21 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
         "subscriptionkey",
         "keydata",
         "accesssignature",
+        "appkey",
+        "authkey",
+        "consumerkey",
+        "sshkey",
+        "licensekey",
+        "sessionkey",
+        "hmackey",
+        "deploykey",
+        "rolekey",
+        "jwt",
+        "jsessionid",
+        "phpsessid",
+        "connectsid",
+        "passwort",
+        "kennwort",
     ];
     const WHICH: [&str; 5] = ["confirmation", "confirm", "repeat", "hash", "value"];
     // Others are counted: `max_tokens`.

@@ -24,9 +24,11 @@ fn once(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut out = String::new();
     let (mut copied, mut at) = (0, 0);
-    while let Some(found) = text[at..].find(['%', '\\']).map(|it| at + it) {
+    while let Some(found) = text[at..].find(['%', '\\', '&']).map(|it| at + it) {
         let (escape, len) = match bytes[found] {
             b'%' => (hex(bytes, found + 1, 2), 3),
+            b'&' => entity(&text[found..]),
+            _ if bytes.get(found + 1) == Some(&b'x') => (hex(bytes, found + 2, 2), 4),
             _ => {
                 // JSON inside of JSON escapes the backslash.
                 let slashes = bytes[found..].iter().take_while(|it| **it == b'\\').count();
@@ -35,9 +37,8 @@ fn once(text: &str) -> Option<String> {
             }
         };
         let is_read = |it: &u8| {
-            it.is_ascii_graphic()
-                && !matches!(it, b'"' | b'\\')
-                && (bytes[found] == b'\\' || *it != b'\'')
+            let delimits = matches!(it, b'"' | b'\\' | b'\'');
+            it.is_ascii_graphic() && !(delimits && bytes[found] == b'\\')
         };
         match escape.filter(is_read) {
             Some(byte) => {
@@ -47,7 +48,9 @@ fn once(text: &str) -> Option<String> {
                 at = copied;
             }
             // Of several backslashes none begins another escape.
-            None if bytes[found] == b'\\' => at = found + len - 5,
+            None if bytes[found] == b'\\' => {
+                at = found + bytes[found..].iter().take_while(|it| **it == b'\\').count()
+            }
             None => at = found + 1,
         }
     }
@@ -56,6 +59,22 @@ fn once(text: &str) -> Option<String> {
     }
     out.push_str(&text[copied..]);
     Some(out)
+}
+
+/// What an entity of HTML stands for, and its length.
+fn entity(text: &str) -> (Option<u8>, usize) {
+    const NAMED: [(&str, u8); 5] =
+        [("&quot;", b'"'), ("&lt;", b'<'), ("&gt;", b'>'), ("&apos;", b'\''), ("&amp;", b'&')];
+    if let Some((name, byte)) = NAMED.iter().find(|(name, _)| text.starts_with(name)) {
+        return (Some(*byte), name.len());
+    }
+    let end = text.bytes().take(7).position(|it| it == b';').unwrap_or_default();
+    let number = text.get(..end).and_then(|it| it.strip_prefix("&#"));
+    let byte = number.and_then(|it| match it.strip_prefix(['x', 'X']) {
+        Some(hex) => u8::from_str_radix(hex, 16).ok(),
+        None => it.parse().ok(),
+    });
+    (byte, end + 1)
 }
 
 fn hex(bytes: &[u8], at: usize, count: usize) -> Option<u8> {
@@ -74,7 +93,9 @@ mod tests {
             (r"p\\\u0061ss", Some("pass")),
             ("pass%77ord%3Dx", Some("password=x")),
             ("a%2561", Some("aa")),
-            (r"a\u0022b%22c%0a\\d", None),
+            (r"a\u0022b%0a\\d", None),
+            (r"p\x61ss", Some("pass")),
+            ("%22a%22&quot;p&#97;&#x62;&quot;&nbsp;", Some("\"a\"\"pab\"&nbsp;")),
             ("100% of 5%", None),
             (r"\u00e9%C3%A9", None),
             (r"\\\\u00", None),

@@ -69,8 +69,8 @@ pub(super) fn scrub_queries(text: &mut String, keep: &[String]) {
     });
     static RELATIVE: LazyLock<Regex> = LazyLock::new(|| {
         let pattern = concat!(
-            r#"((?:^|[\s"'(=<>`,\[])(?:\.{0,2}\\*/)(?:[^\s?#"'<>`\\=&]|\\+/)*(?:\?|#[^\s?=&#"'<>`\\]*\?|#))"#,
-            r#"([A-Za-z0-9_.\[\]%-]+=(?:[^\s"'<>`\\]|\\+/)*)"#,
+            r#"([A-Za-z0-9_.~%/}\]-](?:\?|#[^\s?=&#"'<>`\\]*\?|#))"#,
+            r#"([A-Za-z_%\[][A-Za-z0-9_.\[\]%-]*=(?:[^\s"'<>`\\]|\\+/)*|[A-Za-z0-9_%-]{6,})"#,
         );
         Regex::new(pattern).expect("it is tested")
     });
@@ -78,7 +78,9 @@ pub(super) fn scrub_queries(text: &mut String, keep: &[String]) {
         // What ends a sentence is not the address's.
         let whole = &found[2];
         let main = whole.trim_end_matches(['.', ',', ';', ':', '!', ')', ']', '}']);
-        if found[1].ends_with('#') && !main.contains('=') {
+        let is_lone = !main.contains('=');
+        let is_said = is_lone && !found[1].contains(':') && !is_mixed(main);
+        if found[1].ends_with('#') && is_lone || is_said {
             return found[0].to_owned();
         }
         let query = main.split('#').next().unwrap_or_default();
@@ -91,6 +93,11 @@ pub(super) fn scrub_queries(text: &mut String, keep: &[String]) {
     }
 }
 
+/// Whether a lone word has letters and digits, as no word has.
+fn is_mixed(word: &str) -> bool {
+    word.bytes().any(|it| it.is_ascii_digit()) && word.bytes().any(|it| it.is_ascii_alphabetic())
+}
+
 /// Whether something may stand there that is no address for the words of other rules: `/reset?code=x`.
 pub(super) fn may_hold_query(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -100,8 +107,9 @@ pub(super) fn may_hold_query(text: &str) -> bool {
         let is_name = |it: &u8| {
             it.is_ascii_alphanumeric() || matches!(it, b'_' | b'.' | b'[' | b']' | b'%' | b'-')
         };
-        if bytes.get(found + 1).is_some_and(is_name) && found > 0 && bytes[..found].contains(&b'/')
-        {
+        let before = found.checked_sub(1).map(|it| bytes[it]);
+        let is_path = |it: u8| it.is_ascii_alphanumeric() || b"_.~%/}]-#".contains(&it);
+        if bytes.get(found + 1).is_some_and(is_name) && before.is_some_and(is_path) {
             return true;
         }
         at = found + 1;

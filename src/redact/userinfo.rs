@@ -40,6 +40,30 @@ pub(super) fn replace(text: &mut String) {
     }
 }
 
+/// `ana:x@tcp(db:3306)`, as Go's driver of MySQL has it.
+pub(super) fn replace_of_driver(text: &mut String) {
+    let mut out = String::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = text[at..].find('@').map(|it| at + it) {
+        at = found + 1;
+        if !(text[at..].starts_with("tcp(") || text[at..].starts_with("unix(")) {
+            continue;
+        }
+        // What is longer is no password.
+        let word = text.as_bytes()[copied..found].iter().rev().take(256);
+        let start = found - word.take_while(|it| !it.is_ascii_whitespace() && **it != b'"').count();
+        let colon = text.as_bytes()[start..found].iter().position(|it| *it == b':');
+        let Some(value) = colon.map(|it| start + it + 1).filter(|it| *it < found) else { continue };
+        out.push_str(&text[copied..value]);
+        out.push_str(SECRET);
+        copied = found;
+    }
+    if copied > 0 {
+        out.push_str(&text[copied..]);
+        *text = out;
+    }
+}
+
 /// The last `@` of the authority.
 fn plain(rest: &str) -> Option<usize> {
     let authority = rest.find(|it: char| it.is_whitespace() || matches!(it, '/' | '?' | '#'));

@@ -37,6 +37,7 @@ const STATES: &[&str] = &[
     "rejected",
     "failed",
     "passed",
+    "sensitive",
     "unknown",
     "redacted",
     "masked",
@@ -114,8 +115,15 @@ const TELLING: &[&str] = &[
     "contains",
 ];
 
+/// The longest value that is taken for none.
+const MOST: usize = 200;
+
 /// Whether a value of such a name tells of no secret.
 pub(super) fn is_harmless(value: &str) -> bool {
+    // What is read and left is short, so that no text is read again and again.
+    if value.len() > MOST {
+        return false;
+    }
     let value = value.trim();
     value.is_empty()
         || is_placeholder(value)
@@ -126,7 +134,8 @@ pub(super) fn is_harmless(value: &str) -> bool {
 
 /// The same of a header's line: "required, but missing".
 pub(super) fn is_harmless_line(value: &str) -> bool {
-    is_harmless(value) || value.split_ascii_whitespace().next().is_some_and(is_state)
+    is_harmless(value)
+        || value.len() <= MOST && value.split_ascii_whitespace().next().is_some_and(is_state)
 }
 
 fn is_one_of(word: &str, list: &[&str]) -> bool {
@@ -173,7 +182,9 @@ fn is_placeholder(value: &str) -> bool {
                 || !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit())
         }
         b'%' => matches!(value, "%s" | "%d" | "%v" | "%q" | "%S") || value.starts_with("%("),
-        b'<' => value.ends_with('>') || value.contains(' '),
+        b'<' => {
+            (value.ends_with('>') || value.contains(' ')) && !bytes.iter().any(u8::is_ascii_digit)
+        }
         b'*' => is_all(b'*'),
         b'.' => is_all(b'.'),
         b'x' | b'X' => value.len() >= 4 && is_all(bytes[0]),
@@ -209,6 +220,9 @@ fn is_type(value: &str) -> bool {
 
 /// The same of what stands in brackets: every text in it is a sentence, or there is none.
 pub(super) fn is_harmless_list(text: &str) -> bool {
+    if text.len() > 10 * MOST {
+        return false;
+    }
     if is_placeholder(text) {
         return true;
     }
@@ -271,7 +285,9 @@ pub(super) fn is_field(value: &str) -> bool {
         "asc",
         "desc",
     ];
-    FIELDS.iter().any(|it| it.eq_ignore_ascii_case(value)) || super::secrets::is_secret_name(value)
+    value.len() <= 40
+        && (FIELDS.iter().any(|it| it.eq_ignore_ascii_case(value))
+            || super::secrets::is_secret_name(value))
 }
 
 #[cfg(test)]
