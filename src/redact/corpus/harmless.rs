@@ -323,7 +323,7 @@ const LINES: &[&str] = &[
     "called `Option::unwrap()` on a `None` value",
     "tokio::runtime::task::Token",
     "auth::password::verify",
-    "crate::secret::Secret",
+    "shop::secret::Secret",
     "mysql -h db -P 3306 -u root",
     "mysql -p",
     "curl -u ana https://h",
