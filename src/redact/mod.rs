@@ -128,6 +128,10 @@ impl Redactor {
     /// is but for what is a credential by its looks: no number of it is taken for a card's.
     pub(crate) fn id(&self, text: &mut String) {
         if self.may_change(text) {
+            // An address may be an id; its query is none.
+            if self.config.secrets {
+                url::scrub_queries(text, &self.config.keep_query);
+            }
             for patterns in self.patterns() {
                 patterns.replace_looks(text);
             }
