@@ -23,19 +23,20 @@ fn is_patch_suspect(redactor: &Redactor, patch: &ActivityPatch) -> bool {
 
 /// Takes the secrets out of every text that the request or the application wrote.
 pub(super) fn clean(redactor: &Redactor, activity: &mut Activity) {
-    let Activity { url, referer, route, title, okind, oid, ekind, error, error_kind, .. } =
-        activity;
-    for text in [url, referer, route, title, okind, oid, ekind, error, error_kind] {
+    let Activity { url, referer, route, title, okind, ekind, error, error_kind, .. } = activity;
+    for text in [url, referer, route, title, okind, ekind, error, error_kind] {
         redactor.text(text);
     }
-    let Activity { user_id, session_id, user_agent, app, app_version, .. } = activity;
-    for text in [user_id, session_id, user_agent, app, app_version] {
-        redactor.text(text);
-    }
-    let Activity { target_kind, target_id, actor_kind, on_behalf_of, .. } = activity;
+    let Activity { user_agent, app, app_version, target_kind, actor_kind, .. } = activity;
     let Activity { campaign, visit_referer, .. } = activity;
-    for text in [target_kind, target_id, actor_kind, on_behalf_of, campaign, visit_referer] {
+    for text in [user_agent, app, app_version, target_kind, actor_kind, campaign, visit_referer] {
         redactor.text(text);
+    }
+    // What the application names as an id tells objects apart: a mark in its place would make one of
+    // them all.
+    let Activity { oid, user_id, session_id, target_id, on_behalf_of, .. } = activity;
+    for id in [oid, user_id, session_id, target_id, on_behalf_of] {
+        redactor.id(id);
     }
 }
 
@@ -46,12 +47,12 @@ pub(super) fn clean_trace(redactor: &Redactor, trace: &mut Trace) {
         redactor.text(&mut event.message);
         &mut event.attributes
     });
-    for (_, value) in spans.chain(events) {
+    for (name, value) in spans.chain(events) {
         if let Value::Str(text) = value
             && redactor.may_change(text)
         {
             let mut cleaned = text.to_string();
-            redactor.text(&mut cleaned);
+            redactor.named_text(&mut cleaned, Some(name));
             *text = cleaned.into();
         }
     }

@@ -165,7 +165,10 @@ impl<'a> Columns<'a> {
 pub(super) fn text(buffer: &Buffer, record: &FieldRecord) -> String {
     match buffer.fields.text_of(record) {
         Some(text) => text.to_owned(),
-        None => attribute(&buffer.shared.redactor, buffer.fields.value(record)).to_string(),
+        None => {
+            let name = buffer.name_of(record);
+            attribute(&buffer.shared.redactor, name, buffer.fields.value(record)).to_string()
+        }
     }
 }
 

@@ -93,7 +93,13 @@ fn mark_request(buffer: &Buffer, spans: &mut [SpanRecord]) {
 fn value(buffer: &Buffer, record: &FieldRecord, callsite: &Callsite) -> Value {
     let redactor = &buffer.shared.redactor;
     match (record.nature(callsite), buffer.fields.text_of(record)) {
-        (Nature::Secret, _) if redactor.hides_by_name() => Value::Str(SECRET.into()),
+        (Nature::Secret, text) if redactor.hides_by_name() => {
+            let value = buffer.fields.value(record);
+            // `has_password = true`, `token = ?None`.
+            let is_secret =
+                text.map_or(!matches!(value, Value::Bool(_)), |text| Redactor::is_secret(text));
+            if is_secret { Value::Str(SECRET.into()) } else { value }
+        }
         (Nature::Ip, _) => {
             // As in the column: as a rule the network, not the host.
             let stored = ip(&text(buffer, record), buffer.shared.http.address);
@@ -104,18 +110,18 @@ fn value(buffer: &Buffer, record: &FieldRecord, callsite: &Callsite) -> Value {
         }
         (Nature::Address, Some(text)) => Value::Str(redactor.url(text).into()),
         (Nature::Target, Some(text)) => Value::Str(redactor.target(text).into()),
-        _ => attribute(redactor, buffer.fields.value(record)),
+        _ => attribute(redactor, buffer.name_of(record), buffer.fields.value(record)),
     }
 }
 
-/// A value, unless it is an integer that must not be kept.
-pub(super) fn attribute(redactor: &Redactor, value: Value) -> Value {
+/// A value, unless it is an integer that must not be kept under this name.
+pub(super) fn attribute(redactor: &Redactor, name: &str, value: Value) -> Value {
     let number = match value {
         Value::U64(number) => number,
         Value::I64(number) => u64::try_from(number).unwrap_or(0),
         _ => 0,
     };
-    if redactor.hides_number(number) { Value::Str(CARD.into()) } else { value }
+    if redactor.hides_number(name, number) { Value::Str(CARD.into()) } else { value }
 }
 
 /// Whole microseconds between two times.

@@ -50,7 +50,16 @@ impl Cleaner {
         for KeyValue { key, value, .. } in attributes {
             let address = |text: &str| ip(text, self.address).map(|it| it.to_canonical());
             match (Nature::of(key.as_str()), &mut *value) {
-                (Nature::Secret, value) if self.redactor.hides_by_name() => *value = SECRET.into(),
+                (Nature::Secret, value) if self.redactor.hides_by_name() => {
+                    let is_secret = match &*value {
+                        Value::Bool(_) => false,
+                        Value::String(text) => Redactor::is_secret(text.as_str()),
+                        _ => true,
+                    };
+                    if is_secret {
+                        *value = SECRET.into();
+                    }
+                }
                 (Nature::Ip, Value::String(text)) if !(calls && is_peer(key.as_str())) => {
                     let address = address(text.as_str());
                     *text = address.map(|it| it.to_string()).unwrap_or_default().into();
@@ -70,16 +79,19 @@ impl Cleaner {
                     self.redactor.text(&mut url);
                     *text = url.into();
                 }
-                (_, value) => self.value(value),
+                (_, value) => self.value(key.as_str(), value),
             }
         }
     }
 
-    fn value(&self, value: &mut Value) {
-        let hides = |number: i64| self.redactor.hides_number(u64::try_from(number).unwrap_or(0));
+    fn value(&self, name: &str, value: &mut Value) {
+        let hides =
+            |number: i64| self.redactor.hides_number(name, u64::try_from(number).unwrap_or(0));
         match value {
-            Value::String(text) => self.text(text),
-            Value::Array(Array::String(texts)) => texts.iter_mut().for_each(|it| self.text(it)),
+            Value::String(text) => self.text(name, text),
+            Value::Array(Array::String(texts)) => {
+                texts.iter_mut().for_each(|it| self.text(name, it));
+            }
             Value::I64(number) if hides(*number) => *value = CARD.into(),
             Value::Array(Array::I64(numbers)) if numbers.iter().any(|it| hides(*it)) => {
                 *value = CARD.into();
@@ -88,10 +100,10 @@ impl Cleaner {
         }
     }
 
-    fn text(&self, value: &mut StringValue) {
+    fn text(&self, name: &str, value: &mut StringValue) {
         if self.redactor.may_change(value.as_str()) {
             let mut text = value.as_str().to_owned();
-            self.redactor.text(&mut text);
+            self.redactor.named_text(&mut text, Some(name));
             *value = text.into();
         }
     }

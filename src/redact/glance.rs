@@ -11,17 +11,22 @@ const BEGINNING: usize = 4;
 #[derive(Debug)]
 pub(super) struct Glance {
     /// By byte, and by its place in the beginning: a bit for every word that may have it there.
-    /// Words beyond 32 share their bits.
-    rows: Box<[[u32; BEGINNING]; 256]>,
+    /// Words that begin alike share their bits where there are more of them than bits.
+    rows: Box<[[u64; BEGINNING]; 256]>,
 }
 
 impl Glance {
-    pub(super) fn new(words: &[&str]) -> Self {
+    /// Words in any case, and words in the one that they are written in.
+    pub(super) fn new(words: &[&str], exact: &[&str]) -> Self {
         let mut rows = Box::new([[0; BEGINNING]; 256]);
-        for (index, word) in words.iter().enumerate() {
-            let bit = 1 << (index % 32);
+        let any = words.iter().map(|word| (*word, false));
+        let mut words: Vec<_> = any.chain(exact.iter().map(|word| (*word, true))).collect();
+        words.sort_unstable_by_key(|(word, _)| word.to_ascii_lowercase());
+        for (index, (word, exact)) in words.iter().enumerate() {
+            let bit = 1 << (index * 64 / words.len());
             for place in 0..BEGINNING {
                 match word.as_bytes().get(place) {
+                    Some(byte) if *exact => rows[usize::from(*byte)][place] |= bit,
                     Some(byte) => {
                         rows[usize::from(byte.to_ascii_lowercase())][place] |= bit;
                         rows[usize::from(byte.to_ascii_uppercase())][place] |= bit;
@@ -60,11 +65,11 @@ mod tests {
 
     #[test]
     fn a_word_is_seen_wherever_it_stands_and_in_any_case() {
-        let glance = Glance::new(&["gh", "key", "token", "://"]);
-        for text in ["gh", "a gh", "xKEY", "keys", "a ToKeN b", "a://", "ggh"] {
+        let glance = Glance::new(&["gh", "key", "token", "://"], &["SK"]);
+        for text in ["gh", "a gh", "xKEY", "keys", "a ToKeN b", "a://", "ggh", "aSK"] {
             assert!(glance.may_find(text), "{text}");
         }
-        for text in ["", "g", "g h", "ke y", "to ken", ":/ /", "tok", "h\u{e9}g"] {
+        for text in ["", "g", "g h", "ke y", "to ken", ":/ /", "tok", "h\u{e9}g", "ask", "Sk"] {
             assert!(!glance.may_find(text), "{text}");
         }
     }
@@ -73,12 +78,15 @@ mod tests {
         #[test]
         fn no_word_is_overlooked(
             words in prop::collection::vec("[a-cA-C_]{1,6}", 1..70),
+            exact in prop::collection::vec("[a-cA-C_]{1,6}", 0..70),
             text in "[a-dA-D_]{0,40}",
         ) {
+            let exact: Vec<&str> = exact.iter().map(String::as_str).collect();
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let lower = text.to_ascii_lowercase();
             let holds = words.iter().any(|word| lower.contains(&word.to_ascii_lowercase()));
-            prop_assert!(!holds || Glance::new(&words).may_find(&text));
+            let holds = holds || exact.iter().any(|word| text.contains(word));
+            prop_assert!(!holds || Glance::new(&words, &exact).may_find(&text));
         }
     }
 }

@@ -55,7 +55,9 @@ fn value(text: &str, start: usize) -> (usize, usize) {
         return (start + end, start + end);
     }
     let word = rest[..end].find(char::is_whitespace).unwrap_or(end);
-    (start + word, start + end)
+    // `Vec<Token>, x`.
+    let is_word = rest[..word].bytes().any(|it| it.is_ascii_alphanumeric());
+    (if is_word { start + word } else { start }, start + end)
 }
 
 #[cfg(test)]
@@ -97,6 +99,7 @@ mod tests {
             "a < b, password > c",
             "<max_tokens>300</max_tokens>",
             "Vec<Password>",
+            "a: Option<Token>, b",
             "</password>text",
             "<token",
             "<é>x</é>",

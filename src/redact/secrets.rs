@@ -13,6 +13,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::Regex;
 
 use super::glance::Glance;
+use super::{issuers, schemes, userinfo};
 
 /// A kind of secret.
 struct Rule {
@@ -24,52 +25,41 @@ struct Rule {
 }
 
 const SECRETS: &[Rule] = &[
+    // Private keys: of OpenSSL, OpenSSH, PGP, SSH2 and PuTTY.
     Rule {
-        words: &["-----BEGIN"],
-        pattern: r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)",
-        mark: "[secret]",
-    },
-    Rule {
-        words: &["bearer", "basic"],
-        pattern: r"\b((?i-u:bearer)\s+)[A-Za-z0-9._~+/=-]{8,}|\b((?i-u:basic)\s+)[A-Za-z0-9+/=]{16,}",
-        mark: "${1}${2}[secret]",
-    },
-    // JSON Web Tokens, also when cut short: `{"` begins as `eyJ` in base64.
-    Rule {
-        words: &["eyJ"],
-        pattern: r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}",
-        mark: "[secret]",
-    },
-    Rule { words: &["AKIA", "ASIA"], pattern: r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", mark: "[secret]" },
-    // Tokens that services mark as such: GitHub, GitLab, Slack, Stripe, Google, npm.
-    Rule {
-        words: &[
-            "ghp_",
-            "gho_",
-            "ghu_",
-            "ghs_",
-            "ghr_",
-            "github_pat_",
-            "glpat-",
-            "xox",
-            "_live_",
-            "_test_",
-            "AIza",
-            "npm_",
-        ],
+        words: &["-BEGIN ", "- BEGIN ", "private-lines"],
         pattern: concat!(
-            r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}",
-            r"|xox[abeprs]-[A-Za-z0-9-]{10,}|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}",
-            r"|AIza[A-Za-z0-9_-]{35}|npm_[A-Za-z0-9]{30,})",
+            r"-{4,5} ?BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)? ?-{4,5}(?s:.*?)",
+            r"(?:-{4,5} ?END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)? ?-{4,5}|\z)",
+            r"|Private-Lines: [0-9]+(?:\r?\n|\\n)(?:[A-Za-z0-9+/=]+(?:\r?\n|\\n)?)+",
         ),
         mark: "[secret]",
     },
-    // User and password of an address: up to the last `@` of its authority. JSON may escape slashes,
-    // and JSON inside of JSON the backslashes.
+    // JSON Web Tokens, also when cut short: `{"` begins as `eyJ` in base64, and that as `ZXlK`.
     Rule {
-        words: &["://", ":\\", ":/\\"],
-        pattern: r"(:\\*/\\*/)[^/?#\s]+@",
-        mark: "${1}[secret]@",
+        words: &["eyJ", "ZXlK"],
+        pattern: r"(?:eyJ|ZXlKa?[hrbjl])[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}",
+        mark: "[secret]",
+    },
+    // Addresses that whoever knows them can post to.
+    Rule {
+        words: &["hooks.slack", "webhook"],
+        pattern: concat!(
+            r"(hooks\.slack(?:-gov)?\.com\\*/(?:services|workflows|triggers)\\*/)[A-Za-z0-9+/\\_-]{8,}",
+            r"|(discord(?:app)?\.com\\*/api\\*/(?:v[0-9]+\\*/)?webhooks\\*/)[0-9]+\\*/[A-Za-z0-9_-]{8,}",
+            r"|(webhook\.office\.com\\*/webhookb2\\*/)[A-Za-z0-9@/\\_-]{8,}",
+        ),
+        mark: "${1}${2}${3}[secret]",
+    },
+    // The value before its name, and that of a property list.
+    Rule {
+        words: &["value", "<key>"],
+        pattern: concat!(
+            r#"(\b(?i:value)\\*["']?\s*[:=]\s*\\*["'])[^"'\\<>\[]+(\\*["']\s*,?\s*\\*["']?(?i:name|key|id)\\*["']?\s*[:=]\s*\\*["']?"#,
+            r#"[\w.-]*(?i:password|passwd|secret|token|api[_-]?key|authorization|cookie)\\*["'])"#,
+            r"|(<key>[^<]*(?i:password|passwd|secret|token|api[_-]?key)</key>\s*<(?:string|data)>)[^<\[]+",
+        ),
+        mark: "${1}${3}[secret]${2}",
     },
 ];
 
@@ -94,7 +84,29 @@ const NAMED: &[&str] = &[
     "token",
     "cvv",
     "cvc",
+    "signature=",
+    "sig=",
+    "identified",
+    "jsessionid",
+    "phpsessid",
+    "connect.sid",
+    "jwt",
+    "kennwort",
+    "bearer",
+    "&#",
+    "\\x",
+    "_auth",
+    // Addresses with a user and a password.
+    "://",
+    ":\\",
+    ":/\\",
     ESCAPE,
+    // The same in addresses: letters, digits, and what stands between a name and its value.
+    "%3",
+    "%4",
+    "%5",
+    "%6",
+    "%7",
 ];
 
 /// Rules with their automaton.
@@ -110,8 +122,15 @@ pub(super) struct Patterns {
 impl Patterns {
     fn new(rules: &'static [Rule], named: &[&str]) -> Self {
         let words = rules.iter().flat_map(|rule| rule.words);
-        let words: Vec<&str> = words.chain(named).copied().collect();
-        let glance = Glance::new(&words);
+        let mut words: Vec<&str> = words.chain(named).copied().collect();
+        if !named.is_empty() {
+            words.extend(schemes::WORDS);
+            words.extend(issuers::INNER.iter().map(|it| it.0));
+            words.extend(["@tcp(", "@unix("]);
+        }
+        let keys = if named.is_empty() { &[] } else { issuers::ISSUED };
+        let keys: Vec<&str> = keys.iter().map(|it| it.0).collect();
+        let glance = Glance::new(&words, &keys);
         let words = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .kind(Some(AhoCorasickKind::DFA))
@@ -136,7 +155,8 @@ impl Patterns {
 
     /// `false` when no rule can match.
     pub(super) fn may_match(&self, text: &str) -> bool {
-        self.glance.may_find(text) && self.words.is_match(text)
+        self.glance.may_find(text)
+            && (self.words.is_match(text) || self.named && issuers::holds(text))
     }
 
     /// Puts marks where the rules match.
@@ -144,6 +164,18 @@ impl Patterns {
         if self.named {
             super::assignments::replace(text);
             super::markup::replace(text);
+        }
+        self.replace_looks(text);
+    }
+
+    /// The same of what is a secret by its looks, whatever names stand before it.
+    pub(super) fn replace_looks(&self, text: &mut String) {
+        if self.named {
+            userinfo::replace(text);
+            userinfo::replace_of_driver(text);
+            schemes::replace(text);
+            issuers::replace(text);
+            issuers::replace_inner(text);
         }
         for (rule, mark) in &self.rules {
             super::replace(rule, mark, text);
@@ -154,7 +186,7 @@ impl Patterns {
 /// Whether a field or key of this name holds a secret: by how the name ends, separators left out.
 /// Numbers, the plural and what says which of several it is do not count.
 pub(crate) fn is_secret_name(name: &str) -> bool {
-    const ENDS: [&str; 16] = [
+    const ENDS: &[&str] = &[
         "password",
         "passwd",
         "pwd",
@@ -171,6 +203,28 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
         "credential",
         "cvv",
         "cvc",
+        "accountkey",
+        "signingkey",
+        "encryptionkey",
+        "masterkey",
+        "subscriptionkey",
+        "keydata",
+        "accesssignature",
+        "appkey",
+        "authkey",
+        "consumerkey",
+        "sshkey",
+        "licensekey",
+        "sessionkey",
+        "hmackey",
+        "deploykey",
+        "rolekey",
+        "jwt",
+        "jsessionid",
+        "phpsessid",
+        "connectsid",
+        "passwort",
+        "kennwort",
     ];
     const WHICH: [&str; 5] = ["confirmation", "confirm", "repeat", "hash", "value"];
     // Others are counted: `max_tokens`.
@@ -201,8 +255,8 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
     if let Some(kind) = end.strip_suffix(b"tokens") {
         return of_list(kind, &TOKENS);
     }
-    of_list(end, &ENDS)
-        || end.strip_suffix(b"s").is_some_and(|end| of_list(end, &ENDS))
+    of_list(end, ENDS)
+        || end.strip_suffix(b"s").is_some_and(|end| of_list(end, ENDS))
         || end.strip_suffix(b"pass").is_some_and(|before| !is_way(before))
 }
 

@@ -139,23 +139,62 @@ fn is_base64(text: &str) -> bool {
     text.len().is_multiple_of(4) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase)
 }
 
-/// Replaces the values of the queries of addresses that stand in a text, and leaves out the fragments
-/// behind them. JSON may have escaped their slashes.
+/// Replaces the values of the queries of addresses that stand in a text, also of those without a host,
+/// and of fragments that are written as queries are; other fragments behind queries are left out. JSON
+/// may have escaped their slashes.
 pub(super) fn scrub_queries(text: &mut String, keep: &[String]) {
-    static QUERY: LazyLock<Regex> = LazyLock::new(|| {
-        let pattern = r#"(:\\*/\\*/(?:[^\s?#"'<>`\\]|\\+/)*\?)((?:[^\s"'<>`\\]|\\+/)+)"#;
+    static ABSOLUTE: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r#"(:\\*/\\*/(?:[^\s?#"'<>`\\]|\\+/)*(?:\?|#[^\s?=&#"'<>`\\]*\?|#))((?:[^\s"'<>`\\]|\\+/)+)"#;
         Regex::new(pattern).expect("it is tested")
     });
-    let scrubbed = QUERY.replace_all(text, |found: &Captures<'_>| {
+    static RELATIVE: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = concat!(
+            r#"([A-Za-z0-9_.~%/}\]-](?:\?|#[^\s?=&#"'<>`\\]*\?|#))"#,
+            r#"([A-Za-z_%\[][A-Za-z0-9_.\[\]%-]*=(?:[^\s"'<>`\\]|\\+/)*|[A-Za-z0-9_%-]{6,})"#,
+        );
+        Regex::new(pattern).expect("it is tested")
+    });
+    let scrubbed = |found: &Captures<'_>| {
         // What ends a sentence is not the address's.
         let whole = &found[2];
         let main = whole.trim_end_matches(['.', ',', ';', ':', '!', ')', ']', '}']);
+        let is_lone = !main.contains('=');
+        let is_said = is_lone && !found[1].contains(':') && !is_mixed(main);
+        if found[1].ends_with('#') && is_lone || is_said {
+            return found[0].to_owned();
+        }
         let query = main.split('#').next().unwrap_or_default();
         format!("{}{}{}", &found[1], Query { text: query, keep }, &whole[main.len()..])
-    });
-    if let Cow::Owned(scrubbed) = scrubbed {
-        *text = scrubbed;
+    };
+    for rule in [&ABSOLUTE, &RELATIVE] {
+        if let Cow::Owned(scrubbed) = rule.replace_all(text, scrubbed) {
+            *text = scrubbed;
+        }
     }
+}
+
+/// Whether a lone word has letters and digits, as no word has.
+fn is_mixed(word: &str) -> bool {
+    word.bytes().any(|it| it.is_ascii_digit()) && word.bytes().any(|it| it.is_ascii_alphabetic())
+}
+
+/// Whether something may stand there that is no address for the words of other rules: `/reset?code=x`.
+pub(super) fn may_hold_query(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(found) = text[at..].find(['?', '#']).map(|it| at + it) {
+        // In SQL a space stands before a `?`, and no letter behind it.
+        let is_name = |it: &u8| {
+            it.is_ascii_alphanumeric() || matches!(it, b'_' | b'.' | b'[' | b']' | b'%' | b'-')
+        };
+        let before = found.checked_sub(1).map(|it| bytes[it]);
+        let is_path = |it: u8| it.is_ascii_alphanumeric() || b"_.~%/}]-#".contains(&it);
+        if bytes.get(found + 1).is_some_and(is_name) && before.is_some_and(is_path) {
+            return true;
+        }
+        at = found + 1;
+    }
+    false
 }
 
 /// What stands behind `scheme://` or `//`, else the whole.

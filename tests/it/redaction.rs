@@ -123,23 +123,46 @@ fn an_own_pattern_is_held_to_each_text_by_itself() {
 }
 
 #[test]
-fn integers_that_become_columns_are_looked_at_too() {
+fn an_id_is_never_taken_for_a_card_and_another_integer_is() {
     const NUMBER: u64 = 4_111_111_111_111_111;
     let activity = capture_one(|| {
         request!("user.id" = NUMBER, "session.id" = NUMBER.cast_signed()).in_scope(|| {
             info_span!(
                 "said",
-                activity.okind = "card",
+                activity.okind = "order",
                 activity.oid = NUMBER,
-                activity.data.n = NUMBER
+                activity.target_id = "4111111111111111",
+                activity.data.card = NUMBER,
+                activity.data.order_id = NUMBER,
+                order_id = NUMBER,
+                pan = NUMBER
             )
-            .in_scope(|| ());
+            .in_scope(|| with_activity(|a| a.on_behalf_of("4111111111111111")));
         });
     });
-    assert_clean(&activity);
-    let Activity { user_id, session_id, oid, data, .. } = &activity;
-    assert_eq!((&**user_id, &**session_id, &**oid), ("[card]", "[card]", "[card]"));
-    assert_eq!(data, r#"{"n":"[card]"}"#);
+    let Activity { user_id, session_id, oid, target_id, on_behalf_of, data, .. } = &activity;
+    for id in [user_id, session_id, oid, target_id, on_behalf_of] {
+        assert_eq!(id, "4111111111111111");
+    }
+    assert_eq!(data, r#"{"card":"[card]","order_id":4111111111111111}"#);
+    let attributes = &activity.trace.as_ref().unwrap().spans[1].attributes;
+    let shown = |name: &str| {
+        let found = attributes.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.to_string()).unwrap()
+    };
+    assert_eq!((shown("order_id").as_str(), shown("pan").as_str()), ("4111111111111111", "[card]"));
+}
+
+#[test]
+fn what_a_field_says_about_a_secret_stays() {
+    let activity = capture_one(|| {
+        request!(has_password = true, token = ?None::<&str>).in_scope(|| {
+            with_activity(|a| a.data("password", serde_json::json!(["is too short"])));
+        });
+    });
+    assert_eq!(activity.data, r#"{"password":["is too short"]}"#);
+    let shown = format!("{:?}", activity.trace.unwrap().spans[0].attributes);
+    assert!(!shown.contains("[secret]"), "{shown}");
 }
 
 #[test]
