@@ -163,12 +163,11 @@ impl<'a> Columns<'a> {
 
 /// A field's value as text.
 pub(super) fn text(buffer: &Buffer, record: &FieldRecord) -> String {
-    match buffer.fields.text_of(record) {
-        Some(text) => text.to_owned(),
-        None => {
-            let name = buffer.name_of(record);
-            attribute(&buffer.shared.redactor, name, buffer.fields.value(record)).to_string()
-        }
+    if let Some(text) = buffer.fields.text_of(record) {
+        text.to_owned()
+    } else {
+        let name = buffer.name_of(record);
+        attribute(&buffer.shared.redactor, name, buffer.fields.value(record)).to_string()
     }
 }
 

@@ -96,8 +96,7 @@ fn value(buffer: &Buffer, record: &FieldRecord, callsite: &Callsite) -> Value {
         (Nature::Secret, text) if redactor.hides_by_name() => {
             let value = buffer.fields.value(record);
             // `has_password = true`, `token = ?None`.
-            let is_secret =
-                text.map_or(!matches!(value, Value::Bool(_)), |text| Redactor::is_secret(text));
+            let is_secret = text.map_or(!matches!(value, Value::Bool(_)), Redactor::is_secret);
             if is_secret { Value::Str(SECRET.into()) } else { value }
         }
         (Nature::Ip, _) => {

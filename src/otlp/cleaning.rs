@@ -90,7 +90,9 @@ impl Cleaner {
         match value {
             Value::String(text) => self.text(name, text),
             Value::Array(Array::String(texts)) => {
-                texts.iter_mut().for_each(|it| self.text(name, it));
+                for it in texts {
+                    self.text(name, it);
+                }
             }
             Value::I64(number) if hides(*number) => *value = CARD.into(),
             Value::Array(Array::I64(numbers)) if numbers.iter().any(|it| hides(*it)) => {

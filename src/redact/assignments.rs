@@ -328,7 +328,7 @@ fn is_option(bytes: &[u8], at: usize) -> bool {
     let start = at - word.count();
     let before = &bytes[..start];
     let sets: [&[u8]; 5] = [b"ENV ", b"ARG ", b"setenv ", b"set -x ", b"set -gx "];
-    bytes[start..].starts_with(b"-") && !before.last().is_some_and(|it| it.is_ascii_alphanumeric())
+    bytes[start..].starts_with(b"-") && !before.last().is_some_and(u8::is_ascii_alphanumeric)
         || sets.iter().any(|it| before.ends_with(it))
 }
 

@@ -258,7 +258,7 @@ pub(super) const ISSUED: &[Issued] = {
 /// What stands inside of a key, what before it and what behind, and how much of each at least.
 pub(super) type Inner = (&'static str, Tail, usize, Tail, usize);
 
-/// Telegram's bots, MongoDB Atlas, Azure's applications, MaxMind.
+/// Telegram's bots, `MongoDB` Atlas, Azure's applications, `MaxMind`.
 pub(super) const INNER: &[Inner] = &[
     (":AA", Tail::Alnum, 8, Tail::Url, 32),
     (".atlasv1.", Tail::Alnum, 14, Tail::Base64, 40),

@@ -228,7 +228,9 @@ impl Redactor {
             }
             Json::Array(items) => {
                 self.pair(items);
-                items.iter_mut().for_each(|item| self.named_json(item, name));
+                for item in items {
+                    self.named_json(item, name);
+                }
             }
             Json::Object(map) => {
                 self.named_by_a_value(map);

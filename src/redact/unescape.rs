@@ -49,7 +49,7 @@ fn once(text: &str) -> Option<String> {
             }
             // Of several backslashes none begins another escape.
             None if bytes[found] == b'\\' => {
-                at = found + bytes[found..].iter().take_while(|it| **it == b'\\').count()
+                at = found + bytes[found..].iter().take_while(|it| **it == b'\\').count();
             }
             None => at = found + 1,
         }

@@ -40,7 +40,7 @@ pub(super) fn replace(text: &mut String) {
     }
 }
 
-/// `ana:x@tcp(db:3306)`, as Go's driver of MySQL has it.
+/// `ana:x@tcp(db:3306)`, as Go's driver of `MySQL` has it.
 pub(super) fn replace_of_driver(text: &mut String) {
     let mut out = String::new();
     let (mut copied, mut at) = (0, 0);

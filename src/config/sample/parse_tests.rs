@@ -79,7 +79,7 @@ fn a_measure_is_the_last_word_before_the_sign_and_nowhere_else() {
         assert_eq!(rule(text), (name.to_owned(), prefix, expected), "{text}");
     }
     assert_eq!(parsed("start > 500ms").start, Some(Duration::from_millis(500)));
-    assert_eq!(parsed("total>1h").total, Some(Duration::from_secs(3600)));
+    assert_eq!(parsed("total>1h").total, Some(Duration::from_hours(1)));
 }
 
 #[test]

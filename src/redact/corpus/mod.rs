@@ -38,16 +38,13 @@ fn filled(template: &str, rng: &mut Rng) -> String {
     while let Some(open) = rest.find('{') {
         let close = rest[open..].find('}').map_or(rest.len(), |it| open + it);
         let spec = rest.get(open + 1..close).unwrap_or_default();
-        match generated(spec, rng) {
-            Some(value) => {
-                out.push_str(&rest[..open]);
-                out.push_str(&value);
-                rest = &rest[close + 1..];
-            }
-            None => {
-                out.push_str(&rest[..=open]);
-                rest = &rest[open + 1..];
-            }
+        if let Some(value) = generated(spec, rng) {
+            out.push_str(&rest[..open]);
+            out.push_str(&value);
+            rest = &rest[close + 1..];
+        } else {
+            out.push_str(&rest[..=open]);
+            rest = &rest[open + 1..];
         }
     }
     out + rest
@@ -109,7 +106,9 @@ impl Figures {
         for (kind, (all, which)) in &self.0 {
             let _ = writeln!(out, "| {kind} | {all} | {} |", which.len());
             let step = which.len().div_ceil(12).max(1);
-            which.iter().step_by(step).for_each(|it| out.push_str(&format!("    {it}\n")));
+            for it in which.iter().step_by(step) {
+                out.extend(["    ", it, "\n"]);
+            }
         }
         out
     }

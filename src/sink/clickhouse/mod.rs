@@ -159,7 +159,7 @@ impl ClickHouseSink {
         let (first, last) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
         let mut sql = tables::options(&self.config)
             .fill("SELECT count() FROM {database}.activities WHERE batch_id = ");
-        sql += &format!("'{}'", batch.id());
+        sql += &["'", &batch.id().to_string(), "'"].concat();
         if first >= 0 && last < FAR {
             let time = |micros: i64| format!("fromUnixTimestamp64Micro(toInt64({micros}))");
             sql += &[" AND when BETWEEN ", &time(first), " AND ", &time(last)].concat();
