@@ -311,7 +311,7 @@ impl Signals {
 /// Whether requests of this callsite end with a status when they are answered.
 fn answers_with_status(root: &Callsite) -> bool {
     let mut names = root.metadata.fields().iter().map(|field| field.name());
-    root.mark == Mark::Request
+    root.mark != Mark::Plain
         && names.any(|name| {
             name.starts_with("http.") || name.starts_with("rpc.") || name == "uri" || name == "path"
         })

@@ -124,6 +124,29 @@ fn a_request_that_ends_without_a_response_is_a_client_that_left() {
 }
 
 #[test]
+fn so_is_a_call_that_only_its_kind_tells_to_be_served() {
+    let activities = capture(|| {
+        for answered in [true, false] {
+            let root = info_span!(
+                "grpc.request",
+                "otel.kind" = "server",
+                "rpc.service" = "Shop",
+                "rpc.method" = "Find",
+                "rpc.grpc.status_code" = Empty,
+            );
+            root.in_scope(|| ());
+            if answered {
+                root.record("rpc.grpc.status_code", 0);
+            }
+        }
+    });
+    assert_eq!(
+        (activities[1].outcome, activities[1].error_kind.as_str()),
+        (ClientFault, "cancelled")
+    );
+}
+
+#[test]
 fn a_request_that_was_given_up_lasts_until_then() {
     const WAIT: Duration = Duration::from_millis(20);
     let mut held = Duration::ZERO;

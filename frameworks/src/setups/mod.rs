@@ -245,7 +245,14 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "`RequestSpanLayer`",
         counts: false,
         protocol: Protocol::GrpcWeb,
-        untold: &[],
+        untold: &[
+            Untold { column: Column::Status, when: &[Behaviour::Leaves], because: DROPPED_BY_WHOM },
+            Untold {
+                column: Column::Outcome,
+                when: &[Behaviour::Leaves],
+                because: DROPPED_BY_WHOM,
+            },
+        ],
         serve: |listener| on_tokio(listener, tonic::web),
     },
     Setup {
