@@ -19,6 +19,9 @@ pub(super) const FILES: [(u32, &str, &str); 4] = [
 /// The version that this build reads and writes.
 pub const LATEST_VERSION: u32 = FILES[FILES.len() - 1].0;
 
+/// The oldest ClickHouse on which all of it works, as `cargo xtask compat` tries it: year and month.
+pub const OLDEST_SERVER: (u32, u32) = (25, 8);
+
 /// Paths of one service in `trace_shapes`, of those seen in the last 30 days. Beyond it a new one
 /// is counted as `other`.
 pub const SHAPES_CAP: u32 = 10_000;

@@ -26,8 +26,8 @@ mod savings;
 mod wire;
 
 pub use migrations::{
-    HIST_QUANTILE, LATEST_VERSION, Migration, SHAPES_AT_ONCE, SHAPES_CAP, SchemaOptions,
-    VERSION_TABLE, migrations,
+    HIST_QUANTILE, LATEST_VERSION, Migration, OLDEST_SERVER, SHAPES_AT_ONCE, SHAPES_CAP,
+    SchemaOptions, VERSION_TABLE, migrations,
 };
 pub use objects::{Column, Object, is_outdated, objects};
 pub use retention::Retained;

@@ -35,7 +35,9 @@ impl Refusing {
                     });
                     if let Some((word, answer)) = word {
                         log.lock().unwrap().push((*word).to_owned());
-                        let status = "HTTP/1.1 500 Internal Server Error\r\nConnection: close";
+                        let is_error = answer.starts_with("Code: ");
+                        let status = if is_error { "500 Internal Server Error" } else { "200 OK" };
+                        let status = format!("HTTP/1.1 {status}\r\nConnection: close");
                         let length = answer.len();
                         let head = format!("{status}\r\nContent-Length: {length}\r\n\r\n");
                         stream.write_all((head + answer).as_bytes()).unwrap();
@@ -186,4 +188,26 @@ fn the_lambda_of_the_function_can_stand_in_a_question() {
     let named = ask(&format!("WITH {} AS quantile_of", lambda.trim()), "quantile_of");
     assert!(named > 40.0 && named < 60.0, "{named}");
     assert!((named - ask("", "activity_hist_quantile")).abs() < 1e-9, "{named}");
+}
+
+#[test]
+fn where_the_tables_cannot_be_made_the_servers_age_is_told_and_not_a_remedy_that_is_none() {
+    const REFUSAL: (&str, &str) = (
+        "CREATE TABLE IF NOT EXISTS",
+        "Code: 44. DB::Exception: Cannot create column with type 'Variant(Int64, String)' because experimental Variant type is not allowed.",
+    );
+    for (version, is_told) in [
+        ("[\"24.8.4.1\"]", true),
+        ("[\"25.5.2.1\"]", true),
+        ("[\"25.8.1.1\"]", false),
+        ("[\"26.1.3.4-stable\"]", false),
+        ("[\"unknown\"]", false),
+    ] {
+        let words = Box::leak(Box::new([REFUSAL, ("SELECT version()", version)]));
+        let (old, _proxy) = through(&Db::absent(), words);
+        let error = wait(old.sink().prepare()).unwrap_err();
+        let told = error.to_string().contains("need 25.8 or newer: upgrade it");
+        assert_eq!(told, is_told, "{version}: {error}");
+        assert!(error.is_configuration(), "{error}");
+    }
 }

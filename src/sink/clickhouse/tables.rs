@@ -17,8 +17,8 @@ use super::failure::code;
 use super::http::{Error, Result};
 use crate::config::ClickHouse;
 use crate::schema::{
-    COLUMNS, HIST_QUANTILE, LATEST_VERSION, Object, Retained, SchemaOptions, VERSION_TABLE,
-    is_outdated, leave_out, migrations, objects,
+    COLUMNS, HIST_QUANTILE, LATEST_VERSION, OLDEST_SERVER, Object, Retained, SchemaOptions,
+    VERSION_TABLE, is_outdated, leave_out, migrations, objects,
 };
 use crate::sink::SinkError;
 
@@ -58,6 +58,15 @@ struct Column {
     default_expression: String,
 }
 
+/// Whether a server of this version is too old for the tables.
+fn is_too_old(version: &str) -> bool {
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(year)), Some(Ok(month))) => (year, month) < OLDEST_SERVER,
+        _ => false,
+    }
+}
+
 /// What stands in the database, by its name: the engine, in short and in full.
 struct Standing(HashMap<String, (String, String)>);
 
@@ -87,8 +96,27 @@ impl Standing {
 }
 
 impl ClickHouseSink {
-    /// Makes or upgrades the tables where the configuration asks for it, and checks them.
+    /// Makes or upgrades the tables where the configuration asks for it, and checks them. Where that
+    /// fails on a server that is too old, its age is the reason, whatever it says.
     pub(super) async fn prepare_tables(&self) -> std::result::Result<(), SinkError> {
+        match self.make_and_check().await {
+            Err(error) if !error.is_retryable() => Err(self.too_old().await.unwrap_or(error)),
+            prepared => prepared,
+        }
+    }
+
+    async fn too_old(&self) -> Option<SinkError> {
+        let version: String = self.client.query("SELECT version()").fetch_one().await.ok()?;
+        let (year, month) = OLDEST_SERVER;
+        is_too_old(&version).then(|| {
+            SinkError::configuration(format!(
+                "the server at {} is ClickHouse {version}, and the tables need {year}.{month} or newer: upgrade it",
+                self.place.origin
+            ))
+        })
+    }
+
+    async fn make_and_check(&self) -> std::result::Result<(), SinkError> {
         let explain = |error: Error| self.place.explain(&error);
         let mut standing = self.standing().await.map_err(explain)?;
         let migrate = self.config.migrate && !standing.is_of_a_cluster();

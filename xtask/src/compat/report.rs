@@ -149,6 +149,8 @@ mod tests {
         let oldest = rows.iter().position(|(_, works)| *works).expect("one that works");
         assert!(rows[oldest..].iter().all(|(_, works)| *works), "{rows:?}");
         let numbers: Vec<&str> = rows[oldest].0.split('.').take(2).collect();
+        let (year, month) = tracing_activity::schema::OLDEST_SERVER;
+        assert_eq!(numbers, [year.to_string(), month.to_string()]);
         let told = format!("ClickHouse {} or newer", numbers.join("."));
         for name in ["README.md", "docs/schema.md"] {
             let text = page(name).replace('\n', " ");
