@@ -2,11 +2,12 @@
 //!
 //! A request finds out, and goes on: a thread of its own writes the line, or the end of the layer does.
 
-use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tracing_core::LevelFilter;
+
+use crate::warn::print;
 
 /// Something that keeps rows from being made or from being right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +75,7 @@ impl Notices {
             if self.noticed.load(Ordering::Relaxed) & bit != 0
                 && self.said.fetch_or(bit, Ordering::Relaxed) & bit == 0
             {
-                // A closed one is nobody's problem here.
-                let _ = writeln!(io::stderr().lock(), "tracing-activity: {}", notice.text());
+                print(notice.text());
             }
         }
     }

@@ -1,9 +1,8 @@
 //! Whether the settings of an insert reach the server: a proxy may take them away, and does it silently.
 
-use std::io::Write as _;
-
 use super::INSERT_SETTINGS;
 use super::http::{Client, Result};
+use crate::warn::print;
 
 /// The token of an insert, here only to see whether one arrives.
 const TOKEN: (&str, &str) = ("insert_deduplication_token", "activity");
@@ -58,11 +57,10 @@ pub(super) fn warn(missing: &[String], origin: &str) {
     if missing.is_empty() {
         return;
     }
-    let list: String = missing.join("; ").chars().filter(|c| !c.is_control()).collect();
-    let _ = writeln!(
-        std::io::stderr().lock(),
-        "tracing-activity: settings of an insert do not reach ClickHouse at {origin}: let the proxy pass them, or set them in the profile of ACTIVITY_USER ({list})"
-    );
+    print(&format!(
+        "settings of an insert do not reach ClickHouse at {origin}: let the proxy pass them, or set them in the profile of ACTIVITY_USER ({})",
+        missing.join("; ")
+    ));
 }
 
 #[cfg(test)]

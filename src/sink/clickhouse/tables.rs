@@ -6,7 +6,6 @@
 //! The tables of a cluster are none of ours to change: their SQL is printed.
 
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use crate::schema::{
     VERSION_TABLE, is_outdated, leave_out, migrations, objects,
 };
 use crate::sink::SinkError;
+use crate::warn::print;
 
 const DAY: u64 = 86_400;
 /// The table that is written.
@@ -228,7 +228,7 @@ impl ClickHouseSink {
             }
         }
         if !added.is_empty() {
-            tell(&format!(
+            print(&format!(
                 "made again what was missing in {}: {}{rollups}",
                 self.config.database,
                 added.join(", ")
@@ -261,7 +261,7 @@ impl ClickHouseSink {
                 Err(Error::BadResponse(text)) if code(&text) == Some(BAD_TTL) => {
                     static TOLD: Once = Once::new();
                     TOLD.call_once(|| {
-                        tell(&format!(
+                        print(&format!(
                             "{}.{} has an age in words of somebody's own, which stays in force: take it out of the table's TTL if ACTIVITY_RETENTION and ACTIVITY_ROLLUP_RETENTION are to decide",
                             self.config.database,
                             table.table()
@@ -403,7 +403,7 @@ impl ClickHouseSink {
             }
         }
         if !left_out.is_empty() {
-            tell(&format!(
+            print(&format!(
                 "the tables in {} are made without what this ClickHouse does not know or allow; {}",
                 self.config.database,
                 left_out.join("; ")
@@ -419,10 +419,4 @@ impl ClickHouseSink {
     async fn execute(&self, sql: String) -> Result<()> {
         self.client.query_raw(&sql).execute().await
     }
-}
-
-/// One line on standard error. It is rare: what it tells of was just changed, and is so next time.
-fn tell(text: &str) {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(std::io::stderr().lock(), "tracing-activity: {line}");
 }
