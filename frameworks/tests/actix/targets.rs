@@ -45,17 +45,17 @@ fn asked(head: &[u8]) -> Activity {
 
 #[test]
 fn a_target_is_stored_as_it_was_sent() {
-    for (target, url, oid) in [
-        ("//admin", "//admin", "//admin"),
-        ("//x/text?a=1", "//x/text?a=?", "//x/text"),
-        ("///", "///", "///"),
-        ("//ana:s3cret@host/p", "//[secret]@host/p", "//[secret]@host/p"),
-        ("/x?flag&b=1", "/x?flag&b=?", "/x"),
-        ("/x?s3cret", "/x??", "/x"),
-        ("/%2Fx", "/%2Fx", "/%2Fx"),
+    for (target, url) in [
+        ("//admin", "//admin"),
+        ("//x/text?a=1", "//x/text?a=?"),
+        ("///", "///"),
+        ("//ana:s3cret@host/p", "//[secret]@host/p"),
+        ("/x?flag&b=1", "/x?flag&b=?"),
+        ("/x?s3cret", "/x??"),
+        ("/%2Fx", "/%2Fx"),
     ] {
         let it = asked(format!("GET {target} HTTP/1.1\r\n").as_bytes());
-        assert_eq!((&*it.url, &*it.oid), (url, oid), "{target}");
+        assert_eq!(it.url, url, "{target}");
         assert!(!format!("{it:?}").contains("s3cret"), "{it:#?}");
     }
     let it = asked(b"CONNECT a.b:443 HTTP/1.1\r\n");
