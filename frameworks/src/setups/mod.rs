@@ -112,9 +112,15 @@ const ENDS_UNTOLD: Untold = Untold {
               asked for its end: it looks the same",
 };
 
-/// Of a call that is dropped before its answer.
-const DROPPED_BY_WHOM: &str = "a limit that the server keeps outside of the layer drops a call as its client \
+/// What a call that is dropped before its answer leaves untold.
+const DROPPED_BY_WHOM: [Untold; 2] = {
+    const BECAUSE: &str = "a limit that the server keeps outside of the layer drops a call as its client \
                                does: the code is CANCELLED, and nobody is blamed";
+    [
+        Untold { column: Column::Status, when: &[Behaviour::Leaves], because: BECAUSE },
+        Untold { column: Column::Outcome, when: &[Behaviour::Leaves], because: BECAUSE },
+    ]
+};
 
 const GOES_ON: &str = "the handler goes on when the client has left, and its answer counts";
 
@@ -159,14 +165,7 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "`RequestSpanLayer`",
         counts: true,
         protocol: Protocol::Grpc,
-        untold: &[
-            Untold { column: Column::Status, when: &[Behaviour::Leaves], because: DROPPED_BY_WHOM },
-            Untold {
-                column: Column::Outcome,
-                when: &[Behaviour::Leaves],
-                because: DROPPED_BY_WHOM,
-            },
-        ],
+        untold: &DROPPED_BY_WHOM,
         serve: |listener| on_tokio(listener, tonic::ours),
     },
     Setup {
@@ -245,14 +244,7 @@ pub(crate) const ALL: &[Setup] = &[
         emitter: "`RequestSpanLayer`",
         counts: false,
         protocol: Protocol::GrpcWeb,
-        untold: &[
-            Untold { column: Column::Status, when: &[Behaviour::Leaves], because: DROPPED_BY_WHOM },
-            Untold {
-                column: Column::Outcome,
-                when: &[Behaviour::Leaves],
-                because: DROPPED_BY_WHOM,
-            },
-        ],
+        untold: &DROPPED_BY_WHOM,
         serve: |listener| on_tokio(listener, tonic::web),
     },
     Setup {
